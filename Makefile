@@ -1,0 +1,49 @@
+# make lab      open the lessons in JupyterLab
+# make test     lint, check the collected modules, run the tests and every lesson
+#               (SLOW=1: the slow ones too; PYTEST_ARGS="-k setup": passed to pytest)
+# make setup    only make .venv (PYTHON=/path/to/python3.12: with that Python)
+# make bench    run the benchmarks
+# make notebooks  execute and store the lessons again, and collect their helpers
+# make lock     compile requirements.lock (UPGRADE=1: with the newest releases)
+
+PY := .venv/bin/python
+# So that `!pip`, terminals and subprocesses find this environment's programs.
+RUN := PATH="$$PWD/.venv/bin:$$PATH" $(PY)
+
+.PHONY: setup lab test bench notebooks lock FORCE
+.DEFAULT_GOAL := lab
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.lock pyproject.toml setup.sh \
+		$(if $(shell PYTHON='$(PYTHON)' sh setup.sh --stale),FORCE)
+	@PYTHON='$(PYTHON)' sh setup.sh
+
+# JupyterLab refuses to run as root (in a container, say) unless told to.
+lab: .venv/.ready
+	@$(RUN) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$$PWD" \
+		$$([ "$$(id -u)" != 0 ] || echo --allow-root) $(LAB_ARGS) notebooks/01_flip.ipynb
+
+# loadfile keeps the cells of a lesson, which share a kernel, on one worker.
+test: .venv/.ready
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m d2lext.collect --check
+	SLOW='$(SLOW)' $(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+bench: .venv/.ready
+	@for script in tests/benchmarks/*.py; do \
+		[ -e "$$script" ] || continue; \
+		echo "== $$script"; $(RUN) "$$script" || exit 1; \
+	done
+
+notebooks: .venv/.ready
+	$(RUN) -m d2lext.execute
+	$(RUN) -m d2lext.collect
+
+# Needs only uv, so that a lock which no longer installs can still be compiled anew.
+lock:
+	@[ -x .venv/bin/uv ] || PYTHON='$(PYTHON)' sh setup.sh
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
+		--no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
+		pyproject.toml -o requirements.lock

@@ -1,0 +1,69 @@
+"""Execute lessons from top to bottom and store them as the repository keeps them.
+
+`python -m d2lext.execute` does all of them, `python -m d2lext.execute notebooks/01*`
+some. Stored: outputs and counts; not stored: widget state (GitHub refuses to show it),
+live widget views (a page without a kernel could not show them), times. A lesson in
+which a cell fails is left as it was.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """Return the lesson, executed in its folder on this Python."""
+    nb = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        nb,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    # nbclient's stand-in for the Output widget can lose a reply and stall.
+    client.comm_open_handlers.clear()
+    client.execute()
+    nb.metadata.pop("widgets", None)
+    # The version of Python would differ from machine to machine.
+    nb.metadata.language_info = {"name": "python"}
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET_VIEW, None)
+    return nb
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m d2lext.execute", description=__doc__
+    )
+    parser.add_argument("lessons", nargs="*", type=Path, help="default: all of them")
+    args = parser.parse_args(argv)
+    lessons = args.lessons or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    failed = 0
+    for path in lessons:
+        start = time.perf_counter()
+        try:
+            nb = execute(path)
+        except CellExecutionError as error:
+            failed += 1
+            print(f"{path.name}: a cell failed, the file is as it was\n{error}")
+            continue
+        part = path.with_suffix(".part")
+        nbformat.write(nb, part)
+        os.replace(part, path)  # a stop halfway leaves the old file, not half a file
+        print(f"{path.name}: {time.perf_counter() - start:.0f} s")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Collected from notebooks/01_flip.ipynb, where it is explained.
+
+Edit the lesson, then run `python -m d2lext.collect`.
+"""
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from PIL import Image
+
+__all__ = ["apply", "as_image", "set_figsize", "show_images"]
+
+
+# 01_flip.ipynb: save-as-image
+def as_image(img: object, name: str = "img") -> Image.Image:
+    """Return a picture as a PIL image; `name` is what an error calls it.
+
+    A picture is a PIL image, or a tensor or array of shape (H, W), (C, H, W) or
+    (H, W, C) with 1, 3 or 4 channels: whole numbers from 0 to 255, or floating point
+    numbers from 0 to 1 (values outside are cut off).
+    Raises TypeError for another type, ValueError for another shape or range.
+    """
+    if isinstance(img, Image.Image):
+        return img
+    if isinstance(img, torch.Tensor):
+        img = img.detach().cpu()
+        img = (img.float() if img.is_floating_point() else img).numpy()
+    if not isinstance(img, np.ndarray) or img.dtype.kind not in "iuf":
+        kind = f"{type(img).__name__} of {img.dtype}" if hasattr(img, "dtype") else None
+        raise TypeError(
+            f"{name}: expected a picture (a PIL image, or a tensor or array of "
+            f"numbers), got {kind or type(img).__name__}"
+        )
+    return _from_array(img, name)
+
+
+# 01_flip.ipynb: save-from-array
+def _from_array(X: np.ndarray, name: str) -> Image.Image:
+    channels = (1, 3, 4)
+    if X.ndim == 3 and X.shape[-1] not in channels and X.shape[0] in channels:
+        X = X.transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
+    if X.ndim not in (2, 3) or X.size == 0 or X.shape[2:] not in {(), (1,), (3,), (4,)}:
+        raise ValueError(
+            f"{name}: expected a picture of shape (H, W), (C, H, W) or (H, W, C) with "
+            f"1, 3 or 4 channels, got {X.shape}"
+        )
+    if X.dtype.kind == "f":
+        X = (np.nan_to_num(X).clip(0, 1) * 255).round()
+    elif X.min() < 0 or X.max() > 255:
+        raise ValueError(
+            f"{name}: expected whole numbers from 0 to 255, got {X.min()} to {X.max()}"
+        )
+    X = X.astype(np.uint8)
+    return Image.fromarray(X[..., 0] if X.shape[2:] == (1,) else X)
+
+
+# 01_flip.ipynb: save-show-images
+def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
+    """Set the size of the figures that follow, in inches (book: 2.2, as `d2l`'s)."""
+    plt.rcParams["figure.figsize"] = figsize
+
+
+def show_images(imgs, num_rows, num_cols, titles=None, scale=1.5):
+    """Show pictures in a grid and return its axes, a flat array (book: `d2l`'s).
+
+    imgs: pictures as `as_image` takes them; `scale` is a tile's side in inches.
+    """
+    for name, n in (("num_rows", num_rows), ("num_cols", num_cols)):
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"{name}: expected a whole number >= 1, got {n!r}")
+    imgs = [as_image(img, f"imgs[{i}]") for i, img in enumerate(imgs)]
+    figsize = (num_cols * scale, num_rows * scale)
+    # "compressed" draws pictures of one shape close together.
+    _, axes = plt.subplots(
+        num_rows, num_cols, figsize=figsize, squeeze=False, layout="compressed"
+    )
+    axes = axes.flatten()
+    for i, ax in enumerate(axes):
+        ax.set_axis_off()
+        if i < len(imgs):
+            ax.imshow(imgs[i], cmap="gray", vmin=0, vmax=255)
+            ax.set_title(titles[i] if titles else "")
+    return axes
+
+
+# 01_flip.ipynb: save-apply
+def apply(img, aug, num_rows=2, num_cols=4, scale=1.5):
+    """Show num_rows * num_cols draws of one augmentation (book: 14.1.1).
+
+    img: a picture as `as_image` takes it, given to `aug` as it is.
+    Raises TypeError or ValueError, naming the argument, for a picture that is none,
+    an `aug` that cannot be called or does not return a picture, or an empty grid.
+    """
+    as_image(img)
+    if not callable(aug):
+        raise TypeError(
+            "aug: expected an augmentation such as RandomHorizontalFlip(), "
+            f"something to call, got {type(aug).__name__}"
+        )
+    Y = [as_image(aug(img), "what aug returned") for _ in range(num_rows * num_cols)]
+    show_images(Y, num_rows, num_cols, scale=scale)
