@@ -3,7 +3,7 @@
 #               (SLOW=1: the slow ones too; PYTEST_ARGS="-k setup": passed to pytest)
 # make setup    only make .venv (PYTHON=/path/to/python3.12: with that Python)
 # make bench    run the benchmarks
-# make notebooks  execute and store the lessons again, and collect their helpers
+# make notebooks  collect the lessons' helpers, then execute and store the lessons
 # make lock     compile requirements.lock (UPGRADE=1: with the newest releases)
 
 PY := .venv/bin/python
@@ -38,8 +38,8 @@ bench: .venv/.ready
 	done
 
 notebooks: .venv/.ready
-	$(RUN) -m d2lext.execute
 	$(RUN) -m d2lext.collect
+	$(RUN) -m d2lext.execute
 
 # Needs only uv, so that a lock which no longer installs can still be compiled anew.
 lock:

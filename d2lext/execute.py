@@ -28,6 +28,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
         timeout=600,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     )
     # nbclient's stand-in for the Output widget can lose a reply and stall.

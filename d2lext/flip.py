@@ -22,16 +22,17 @@ def as_image(img: object, name: str = "img") -> Image.Image:
     """
     if isinstance(img, Image.Image):
         return img
+    X = img
     if isinstance(img, torch.Tensor):
-        img = img.detach().cpu()
-        img = (img.float() if img.is_floating_point() else img).numpy()
-    if not isinstance(img, np.ndarray) or img.dtype.kind not in "iuf":
-        kind = f"{type(img).__name__} of {img.dtype}" if hasattr(img, "dtype") else None
+        X = img.detach().cpu()
+        X = (X.float() if X.is_floating_point() else X).numpy()
+    if not isinstance(X, np.ndarray) or X.dtype.kind not in "iuf":
+        of = f" of {img.dtype}" if hasattr(img, "dtype") else ""
         raise TypeError(
             f"{name}: expected a picture (a PIL image, or a tensor or array of "
-            f"numbers), got {kind or type(img).__name__}"
+            f"numbers), got {type(img).__name__}{of}"
         )
-    return _from_array(img, name)
+    return _from_array(X, name)
 
 
 # 01_flip.ipynb: save-from-array
@@ -56,18 +57,22 @@ def _from_array(X: np.ndarray, name: str) -> Image.Image:
 
 # 01_flip.ipynb: save-show-images
 def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
-    """Set the size of the figures that follow, in inches (book: 2.2, as `d2l`'s)."""
+    """Set the size of the figures that follow, in inches (d2l 2.4)."""
     plt.rcParams["figure.figsize"] = figsize
 
 
-def show_images(imgs, num_rows, num_cols, titles=None, scale=1.5):
-    """Show pictures in a grid and return its axes, a flat array (book: `d2l`'s).
-
-    imgs: pictures as `as_image` takes them; `scale` is a tile's side in inches.
-    """
+def _check_grid(num_rows, num_cols):
     for name, n in (("num_rows", num_rows), ("num_cols", num_cols)):
         if not isinstance(n, int) or n < 1:
             raise ValueError(f"{name}: expected a whole number >= 1, got {n!r}")
+
+
+def show_images(imgs, num_rows, num_cols, titles=None, scale=1.5):
+    """Show pictures in a grid and return its axes, a flat array (d2l 4.2).
+
+    imgs: pictures as `as_image` takes them; `scale` is a tile's side in inches.
+    """
+    _check_grid(num_rows, num_cols)
     imgs = [as_image(img, f"imgs[{i}]") for i, img in enumerate(imgs)]
     figsize = (num_cols * scale, num_rows * scale)
     # "compressed" draws pictures of one shape close together.
@@ -85,13 +90,14 @@ def show_images(imgs, num_rows, num_cols, titles=None, scale=1.5):
 
 # 01_flip.ipynb: save-apply
 def apply(img, aug, num_rows=2, num_cols=4, scale=1.5):
-    """Show num_rows * num_cols draws of one augmentation (book: 14.1.1).
+    """Show num_rows * num_cols draws of one augmentation (d2l 14.1).
 
     img: a picture as `as_image` takes it, given to `aug` as it is.
     Raises TypeError or ValueError, naming the argument, for a picture that is none,
     an `aug` that cannot be called or does not return a picture, or an empty grid.
     """
     as_image(img)
+    _check_grid(num_rows, num_cols)
     if not callable(aug):
         raise TypeError(
             "aug: expected an augmentation such as RandomHorizontalFlip(), "

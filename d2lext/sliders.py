@@ -215,7 +215,7 @@ class Explorer(widgets.VBox):
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's (CPU), numpy's and Python's generators; afterwards, put them back."""
+    """Seed torch's (CPU), numpy's and Python's generators, and put them back after."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -378,7 +378,7 @@ def _rounded(value: object) -> object:
 
 
 def _name(function: Callable) -> str:
-    """The shortest importable path of a function or class; its bare name in a lesson."""
+    """A function's shortest importable path; its bare name if a lesson defines it."""
     if isinstance(function, functools.partial):
         return _name(function.func)
     name = getattr(function, "__qualname__", type(function).__qualname__)

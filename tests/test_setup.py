@@ -41,9 +41,10 @@ echo "uv $*" >>calls
 END
 chmod +x .venv/bin/python .venv/bin/uv
 """
-OLD_PYTHON = """#!/bin/sh
-printf '3.9.2\\n/usr/bin/python3\\n'
-exit 1
+# This Python, which takes itself for the last one that is too old.
+OLD_PYTHON = f"""#!/bin/sh
+exec '{sys.executable}' -c "import sys; sys.version_info = (3, 10, 13)
+$2"
 """
 
 
@@ -185,7 +186,7 @@ def test_python_too_old(clone: Path) -> None:
     python = str(script(clone / "stubs/python3", OLD_PYTHON))
     line = failure(make(clone, "setup", PYTHON=python))
     assert "needs Python 3.11 or newer" in line
-    assert f"({python} is 3.9.2)" in line
+    assert f"({python} is 3.10.13)" in line
     assert "make setup PYTHON=" in line
     assert not (clone / ".venv").exists()
 
@@ -216,7 +217,7 @@ def test_no_python_on_the_path(clone: Path) -> None:
 def test_only_old_pythons_on_the_path(clone: Path) -> None:
     path = path_with(clone, python3=OLD_PYTHON, python=OLD_PYTHON)
     line = failure(make(clone, "setup", PATH=path))
-    assert "(python3 is 3.9.2, python is 3.9.2)" in line
+    assert "(python3 is 3.10.13, python is 3.10.13)" in line
 
 
 def test_takes_the_first_python_that_runs_and_is_new_enough(clone: Path) -> None:
@@ -278,6 +279,16 @@ def test_what_uv_says_is_told_in_one_line(clone: Path, says: str, means: str) ->
     assert means in line
     assert says in (clone / ".venv/setup.log").read_text()
     assert make(clone, "setup", PYTHON=fake_python(clone)).returncode == 0
+
+
+def test_a_venv_whose_update_failed_is_not_trusted(clone: Path) -> None:
+    assert make(clone, "setup", PYTHON=fake_python(clone)).returncode == 0
+    script(clone / ".venv/bin/uv", "#!/bin/sh\necho 'error: half way' >&2\nexit 2\n")
+    later = (clone / ".venv/.ready").stat().st_mtime + 10
+    os.utime(clone / "requirements.lock", (later, later))
+    assert "half way" in failure(make(clone, "setup"))
+    result = make(clone, "setup", PYTHON=fake_python(clone))
+    assert "anew: it is not finished" in result.stdout
 
 
 def test_an_installed_venv_outlives_a_missing_network(clone: Path) -> None:

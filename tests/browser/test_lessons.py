@@ -1,0 +1,176 @@
+"""Lessons in JupyterLab, driven in Chromium as a reader would drive them."""
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lab import NOTEBOOKS, Explorer, Lesson, natural_width, opened
+from PIL import Image, ImageDraw
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+
+JPEG_NOISE = 4  # of 255, as a mean over pixels
+
+
+@pytest.fixture
+def flip(lesson_01: Lesson) -> Iterator[Explorer]:
+    """The left-right explorer of lesson 01, as it starts."""
+    lesson_01.run("explore-left-right")
+    explorer = Explorer(lesson_01.cell("explore-left-right"))
+    explorer.expect_setting(flip_code(0.5))
+    yield explorer
+    assert not lesson_01.problems
+
+
+def flip_code(p: float) -> str:
+    return f"torchvision.transforms.RandomHorizontalFlip(p={p})"
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over the pixels, but for the edges, where JPEG smears the frame."""
+    inner = slice(8, -8)
+    return np.abs(a[inner, inner] - b[inner, inner]).mean()
+
+
+def png(img: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    img.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def check_run(lesson: Lesson) -> None:
+    for cell_id in lesson.ids("d2l.explore("):
+        explorer = Explorer(lesson.cell(cell_id))
+        expect(explorer.picture).to_be_visible()
+        expect(explorer.picture).to_have_attribute("alt", re.compile(r"\w"))
+        assert natural_width(explorer.picture) > 0, cell_id
+    assert not lesson.problems
+
+
+def test_stored_pictures_show_before_a_run(browser, server) -> None:
+    with opened(browser, server, NOTEBOOKS / "01_flip.ipynb") as lesson:
+        assert not lesson.trusted("explore-left-right"), "not as after a clone"
+        for cell_id, count in lesson.stored_pictures().items():
+            pictures = lesson.cell(cell_id).locator(".jp-OutputArea img")
+            expect(pictures).to_have_count(count)
+            for picture in pictures.all():
+                expect(picture).to_be_visible()
+                assert natural_width(picture) > 0, cell_id
+
+
+def test_lesson_01_runs(lesson_01: Lesson) -> None:
+    assert lesson_01.ids("d2l.explore(")
+    check_run(lesson_01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path", sorted(NOTEBOOKS.glob("*.ipynb"))[1:], ids=lambda path: path.stem
+)
+def test_other_lessons_run(browser, server, path: Path) -> None:
+    with opened(browser, server, path) as lesson:
+        lesson.run_all()
+        check_run(lesson)
+
+
+def test_arrow_keys_move_the_slider(flip: Explorer) -> None:
+    before = flip.jpeg()
+    for p in (0.55, 0.6, 0.65):
+        flip.slider("p").press("ArrowRight")
+        expect(flip.readout("p")).to_have_text(f"{p:.2f}")
+    flip.expect_setting(flip_code(0.65))
+    assert flip.jpeg() != before
+
+
+def test_no_flip_at_zero(flip: Explorer) -> None:
+    flip.slider("p").press("Home")
+    flip.expect_setting(flip_code(0.0))
+    expect(flip.readout("p")).to_have_text("0.00")
+    first, *others = flip.tiles()
+    assert len(others) == 7
+    assert max(difference(tile, first) for tile in others) < JPEG_NOISE
+
+
+def test_drag_to_the_end_flips_every_tile(flip: Explorer) -> None:
+    flip.drag_to_end("p")
+    flip.expect_setting(flip_code(1.0))
+    expect(flip.readout("p")).to_have_text("1.00")
+    first, *others = flip.tiles()
+    assert difference(first, first[:, ::-1]) > 5 * JPEG_NOISE
+    assert max(difference(tile, first[:, ::-1]) for tile in others) < JPEG_NOISE
+
+
+def test_reroll_makes_new_draws(flip: Explorer) -> None:
+    before = flip.jpeg()
+    flip.click("Reroll")
+    flip.expect_setting(flip_code(0.5), seed=1)
+    expect(flip.seed).to_have_value("1")
+    assert flip.jpeg() != before
+
+
+def test_reset_puts_everything_back(flip: Explorer) -> None:
+    before = flip.jpeg()
+    flip.slider("p").press("End")
+    flip.click("Reroll")
+    flip.expect_setting(flip_code(1.0), seed=1)
+    assert flip.jpeg() != before
+    flip.click("Reset")
+    flip.expect_setting(flip_code(0.5), seed=0)
+    expect(flip.readout("p")).to_have_text("0.50")
+    expect(flip.seed).to_have_value("0")
+    assert flip.jpeg() == before
+
+
+def test_a_click_selects_the_code(flip: Explorer) -> None:
+    flip.slider("p").press("ArrowLeft")
+    flip.expect_setting(flip_code(0.45))
+    flip.code.click()
+    selected = flip.page.evaluate("window.getSelection().toString()")
+    assert selected == flip_code(0.45)
+
+
+def test_own_picture_becomes_the_original(flip: Explorer) -> None:
+    own = Image.new("RGB", (300, 200), "navy")
+    ImageDraw.Draw(own).ellipse((20, 40, 120, 160), fill="gold")
+    before = flip.jpeg()
+    flip.upload("own.png", png(own))
+    flip.expect_new_picture(before)
+    own.thumbnail((160, 160))
+    first = flip.tiles()[0]
+    assert difference(first, np.asarray(own, dtype=float)) < JPEG_NOISE
+
+
+def test_a_file_that_is_no_picture(flip: Explorer) -> None:
+    flip.upload("notes.txt", b"no picture at all")
+    expect(flip.alert).to_contain_text("this file is not a picture")
+    expect(flip.picture).to_be_visible()
+    flip.slider("p").press("End")
+    flip.expect_setting(flip_code(1.0))
+    expect(flip.alert).to_have_count(0)
+
+
+def test_tab_reaches_the_slider(lesson_01: Lesson, flip: Explorer) -> None:
+    lesson_01.cell("explore-left-right").locator(".jp-InputPrompt").click()
+    for _ in range(10):
+        flip.page.keyboard.press("Tab")
+        if flip.slider("p").evaluate("e => e === document.activeElement"):
+            break
+    expect(flip.slider("p")).to_be_focused()
+    flip.page.keyboard.press("ArrowLeft")
+    flip.expect_setting(flip_code(0.45))
+
+
+def test_brightness_changes_the_picture(browser, server) -> None:
+    with opened(browser, server, NOTEBOOKS / "03_color.ipynb") as lesson:
+        lesson.run("setup", "explore-brightness")
+        explorer = Explorer(lesson.cell("explore-brightness"))
+        start = explorer.code.inner_text()
+        before = explorer.jpeg()
+        explorer.slider("brightness").press("ArrowRight")
+        expect(explorer.code).not_to_have_text(start)
+        explorer.expect_new_picture(before)
+        assert not lesson.problems
