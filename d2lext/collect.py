@@ -98,6 +98,8 @@ def _refuse_twice(name: str, first: str | None, second: str) -> None:
 def _parse(source: str, where: str) -> ast.Module:
     try:
         tree = ast.parse(source)
+        # Some errors, such as `await` outside a function, show only here.
+        compile(tree, where, "exec", dont_inherit=True)
     except SyntaxError as error:
         line = source.splitlines()[(error.lineno or 1) - 1].strip()
         if line[:1] in tuple("%!?"):
@@ -130,17 +132,21 @@ def _parse(source: str, where: str) -> ast.Module:
 def _saved_cells(path: Path) -> Iterator[Cell]:
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CollectError(f"{path.name}: not a notebook ({error})") from None
     code = [c for c in cells if c["cell_type"] == "code"]
     for number, cell in enumerate(code):
-        first, _, rest = "".join(cell["source"]).partition("\n")
+        source = "".join(cell["source"])
+        first, _, rest = source.partition("\n")
         slug = cell.get("id", str(number))
         where = f"{path.name}, code cell {number} ({slug})"
         if first == SAVE:
             yield Cell(where, slug, rest, _parse(rest, where))
-        elif re.match(r"\s*#\s*@\s*save", first):
-            raise CollectError(f"{where}: write {SAVE!r} exactly so, not {first!r}")
+        elif near := re.search(r"(?mi)^.*#[ \t]*@[ \t]*save\b.*", source):
+            raise CollectError(
+                f"{where}: write {SAVE!r} exactly so, as the first line and alone, "
+                f"not {near[0]!r}"
+            )
 
 
 def _topic(path: Path) -> str:
@@ -160,11 +166,16 @@ def _free_names(source: str) -> set[str]:
         names = {s.get_name() for s in symbols if s.is_referenced() and s.is_global()}
         return names.union(*map(read, table.get_children()))
 
+    body = ast.parse(source).body
+    imported = (a for node in body if _is_import(node) for a in node.names)
+    bound = {a.asname or a.name.partition(".")[0] for a in imported}
+    bound.update(name for node in body for name in _names_defined(node))
+    # Python 3.12 lists the variables of a comprehension among the module's own names,
+    # so what is bound comes from the tree.
     top = symtable.symtable(source, "collected", "exec")
-    bound = {
-        s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()
-    }
-    return read(top) - bound - set(dir(builtins)) - MODULE_NAMES
+    names = {s.get_name() for s in top.get_symbols() if not s.is_assigned()}
+    names.update(*map(read, top.get_children()))
+    return names - bound - set(dir(builtins)) - MODULE_NAMES
 
 
 def _check_free_names(lesson: Lesson) -> None:
@@ -219,6 +230,9 @@ def _module(lesson: Lesson) -> str:
 
 def read_lessons(notebooks: Path) -> list[Lesson]:
     """Read every lesson that saves something, and check what they save together."""
+    if not notebooks.is_dir():
+        # An empty list of lessons would delete every collected module.
+        raise CollectError(f"there is no folder {str(notebooks)!r} of lessons")
     lessons: list[Lesson] = []
     lifted: dict[str, str] = {}
     for path in sorted(notebooks.glob("*.ipynb")):

@@ -66,7 +66,7 @@ def chromium() -> str:
 
 @contextlib.contextmanager
 def jupyterlab(root: Path, home: Path) -> Iterator[dict[str, str]]:
-    """Serve `root`, keep everything else in `home`; yield the server's url and token."""
+    """Serve `root`, with all else in `home`; yield the url, the token and so on."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTER")}
     env |= {f"JUPYTER_{n.upper()}_DIR": str(home / n) for n in ("data", "runtime")}
     env |= {"JUPYTER_CONFIG_DIR": str(home / "config"), "IPYTHONDIR": str(home / "ipy")}

@@ -1,0 +1,17 @@
+import os
+import shutil
+
+import pytest
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture: a browser test must not start a server in vain."""
+    if item.get_closest_marker("slow") and os.environ.get("SLOW") != "1":
+        pytest.skip("slow; SLOW=1 runs it")
+    if item.get_closest_marker("browser") and not any(map(shutil.which, CHROMIUM)):
+        words = f"no browser found ({', '.join(CHROMIUM)})"
+        # A machine that tests every change must not pass by leaving tests out.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(words)

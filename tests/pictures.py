@@ -1,0 +1,108 @@
+"""A pytest plugin: nbval compares pictures too, by what they show.
+
+nbval leaves PNG and JPEG outputs out of its comparison. Its hook for preparing an
+output, `sanitize`, turns them into a `Picture` here, which knows when it is equal.
+"""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from nbval.plugin import IPyNbCell
+from PIL import Image
+
+TYPES = ("image/png", "image/jpeg")
+SIGNATURES = ("iVBORw0KGgo", "/9j/")  # how a PNG and a JPEG begin in base64
+
+# Differences in colour, of 255. Tried on the pictures of lessons 01 to 03: JPEG at
+# quality 80 changes a mean by up to 4.3 and a patch of 8 x 8 pixels by up to 13.6. A
+# tile 10% darker, or a picture moved by one pixel, changes some patch by at least 26.
+PATCH = 8
+MEAN_LIMIT = 6
+PATCH_LIMIT = 20
+
+
+class Picture(str):
+    """A picture in base64, compared by content; as text, what nbval prints of it."""
+
+    pixels: np.ndarray | None
+
+    def __new__(cls, encoded: str) -> "Picture":
+        try:
+            pixels = _decoded(encoded)
+        except (OSError, SyntaxError, ValueError) as error:
+            self = super().__new__(cls, f"no picture: {error}")
+            self.pixels = None
+            return self
+        height, width = pixels.shape[:2]
+        color = ", ".join(f"{c:.0f}" for c in pixels.mean(axis=(0, 1)))
+        text = f"picture of {width} x {height}, mean colour ({color})"
+        self = super().__new__(cls, text)
+        self.pixels = pixels
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return difference(self, other) is None
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None
+
+
+def _decoded(encoded: str) -> np.ndarray:
+    """The colours as a page shows them, on white; (height, width, 3)."""
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as opened:
+        img = opened.convert("RGBA")
+    page = Image.new("RGBA", img.size, "white")
+    page.alpha_composite(img)
+    return np.asarray(page.convert("RGB")).astype(np.int16)
+
+
+def difference(stored: object, new: object) -> str | None:
+    """In words, how two pictures differ; None if they show the same."""
+    for name, value in (("stored", stored), ("new", new)):
+        if not isinstance(value, Picture) or value.pixels is None:
+            shown = value if isinstance(value, Picture) else "something else"
+            return f"the {name} output is no picture ({shown})"
+    X, Y = stored.pixels, new.pixels
+    if X.shape != Y.shape:
+        return f"another size: stored is a {stored}, new a {new}"
+    D = X - Y
+    mean, patch = abs(D).mean(), _largest_patch(D)
+    if mean <= MEAN_LIMIT and patch <= PATCH_LIMIT:
+        return None
+    return (
+        f"stored is a {stored}, new a {new}; they differ by {mean:.1f} of 255 on "
+        f"average (limit {MEAN_LIMIT}), and by {patch:.0f} in the patch that differs "
+        f"most (limit {PATCH_LIMIT})"
+    )
+
+
+def _largest_patch(D: np.ndarray) -> float:
+    height, width = D.shape[:2]
+    padding = ((0, -height % PATCH), (0, -width % PATCH), (0, 0))
+    D = np.pad(D, padding, mode="edge")
+    rows, cols = D.shape[0] // PATCH, D.shape[1] // PATCH
+    return abs(D.reshape(rows, PATCH, cols, PATCH, 3).mean(axis=(1, 3))).max()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if not isinstance(item, IPyNbCell):
+        return
+    item.parent.skip_compare = tuple(
+        key for key in item.parent.skip_compare if key not in TYPES
+    )
+    as_text = item.sanitize
+    item.sanitize = lambda output: (
+        Picture(output)
+        if isinstance(output, str) and output.startswith(SIGNATURES)
+        else as_text(output)
+    )
+
+
+def pytest_assertrepr_compare(left: object, right: object) -> list[str] | None:
+    if isinstance(left, Picture) or isinstance(right, Picture):
+        return [difference(left, right) or "the pictures show the same"]
+    return None
