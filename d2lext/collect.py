@@ -236,9 +236,10 @@ def read_lessons(notebooks: Path) -> list[Lesson]:
     lessons: list[Lesson] = []
     lifted: dict[str, str] = {}
     for path in sorted(notebooks.glob("*.ipynb")):
-        lesson = Lesson(path, _topic(path), list(_saved_cells(path)))
-        if not lesson.cells:
+        cells = list(_saved_cells(path))
+        if not cells:  # also a learner's own notebook, whatever its name
             continue
+        lesson = Lesson(path, _topic(path), cells)
         _check_free_names(lesson)
         for other in lessons:
             if other.topic == lesson.topic:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,13 @@ FORGET_COUNTS = f"""() => {{
     for (const {{ model }} of {LAB}.content.widgets)
         if (model.type === 'code') model.executionCount = null;
 }}"""
+ERRORS = f"""() => {LAB}.content.widgets
+    .filter(({{ model }}) => model.type === 'code')
+    .flatMap(({{ model }}) => model.outputs.toJSON())
+    .filter(output => output.output_type === 'error')
+    .map(output => output.ename + ': ' + output.evalue)"""
+ENDED = f"""indexes => ({ERRORS})().length
+    || indexes.every(i => {LAB}.content.widgets[i].model.executionCount)"""
 KERNEL_IDLE = f"() => {LAB}.sessionContext.session.kernel.status === 'idle'"
 SHUT_DOWN = f"() => {LAB}.sessionContext.shutdown()"
 
@@ -136,12 +143,14 @@ class Lesson:
         }
 
     def trusted(self, cell_id: str) -> bool:
-        index = [cell["id"] for cell in self.cells].index(cell_id)
-        return self.page.evaluate(f"{LAB}.content.widgets[{index}].model.trusted")
+        model = f"{LAB}.content.widgets[{self._index(cell_id)}].model"
+        return self.page.evaluate(f"{model}.trusted")
+
+    def _index(self, cell_id: str) -> int:
+        return [cell["id"] for cell in self.cells].index(cell_id)
 
     def cell(self, cell_id: str) -> Locator:
-        index = [cell["id"] for cell in self.cells].index(cell_id)
-        return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
+        return self.page.locator(".jp-Notebook .jp-Cell").nth(self._index(cell_id))
 
     def wait_for_kernel(self) -> None:
         self.page.wait_for_function("() => window.jupyterapp")
@@ -153,7 +162,7 @@ class Lesson:
         self.page.evaluate(FORGET_COUNTS)
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        self._wait_for_numbers(self.ids())
+        self._wait_for_end(self.ids())
 
     def run(self, *cell_ids: str) -> None:
         """Run some cells, each by a click and Ctrl+Enter."""
@@ -162,16 +171,12 @@ class Lesson:
         for cell_id in cell_ids:
             self.cell(cell_id).locator(".jp-InputPrompt").click()
             self.page.keyboard.press("Control+Enter")
-        self._wait_for_numbers(cell_ids)
+        self._wait_for_end(cell_ids)
 
-    def _wait_for_numbers(self, cell_ids) -> None:
-        errors = self.page.locator("[data-mime-type$='jupyter.error']")
-        for cell_id in cell_ids:
-            number = self.cell(cell_id).locator(
-                ".jp-InputPrompt", has_text=re.compile(r"\[\d+\]")
-            )
-            number.or_(errors).first.wait_for(state="attached")
-        assert not errors.count(), errors.first.inner_text()
+    def _wait_for_end(self, cell_ids: Iterable[str]) -> None:
+        indexes = [self._index(cell_id) for cell_id in cell_ids]
+        self.page.wait_for_function(ENDED, arg=indexes)
+        assert not (errors := self.page.evaluate(ERRORS)), errors
         self.page.wait_for_function(KERNEL_IDLE)
 
 

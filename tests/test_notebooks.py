@@ -1,0 +1,463 @@
+"""What every stored lesson keeps to, rule by rule; and that each rule can fail.
+
+A rule takes a lesson and returns what is wrong with it, in words.
+"""
+
+import ast
+import functools
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+
+import d2lext
+from d2lext.collect import SAVE
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MAX_LINES = 20
+MAX_CELLS_IN_A_ROW = 4
+MAX_IGNORED = 3
+MAX_BYTES = 2_500_000
+WIDGET = "application/vnd.jupyter.widget"
+TRAINS = {"train_ch13", "train_with_data_aug", "train_batch_ch13", "backward"}
+# A folder of somebody's machine, not the path part of an address.
+MACHINE_PATH = re.compile(
+    r"(?<![\w.:/~-])/(?:home|Users|root|tmp|work|mnt|opt|usr|var|etc|private|Volumes)/"
+    r"|\b[A-Za-z]:\\"
+)
+
+
+@dataclass
+class Lesson:
+    path: Path
+
+    @functools.cached_property
+    def nb(self) -> nbformat.NotebookNode:
+        return nbformat.read(self.path, as_version=nbformat.NO_CONVERT)
+
+    @property
+    def code(self) -> list[nbformat.NotebookNode]:
+        return [cell for cell in self.nb.cells if cell.cell_type == "code"]
+
+    @property
+    def prose(self) -> list[nbformat.NotebookNode]:
+        return [cell for cell in self.nb.cells if cell.cell_type == "markdown"]
+
+    def outputs(self) -> Iterator[tuple[nbformat.NotebookNode, nbformat.NotebookNode]]:
+        for cell in self.code:
+            for output in cell.outputs:
+                yield cell, output
+
+
+def tree(cell: nbformat.NotebookNode) -> ast.Module:
+    """The syntax tree of a code cell; Jupyter's commands count as calls."""
+    return ast.parse(TransformerManager().transform_cell(cell.source))
+
+
+def tags(cell: nbformat.NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def valid(lesson: Lesson) -> list[str]:
+    try:
+        nbformat.validate(lesson.nb)
+    except nbformat.ValidationError as error:
+        return [str(error).splitlines()[0]]
+    return []
+
+
+def executed_in_order(lesson: Lesson) -> list[str]:
+    """Without a count nbval would compare nothing."""
+    return [
+        f"{cell.id}: executed as {cell.execution_count}, is code cell {i}"
+        for i, cell in enumerate(lesson.code, 1)
+        if cell.execution_count != i
+    ]
+
+
+def no_errors(lesson: Lesson) -> list[str]:
+    return [
+        f"{cell.id}: {output.ename}"
+        for cell, output in lesson.outputs()
+        if output.output_type == "error"
+    ]
+
+
+def no_widgets(lesson: Lesson) -> list[str]:
+    found = ["the metadata hold widgets"] if "widgets" in lesson.nb.metadata else []
+    return found + [
+        f"{cell.id}: holds {kind}"
+        for cell, output in lesson.outputs()
+        for kind in output.get("data", {})
+        if kind.startswith(WIDGET)
+    ]
+
+
+def no_svg(lesson: Lesson) -> list[str]:
+    return [
+        f"{cell.id}: holds an SVG"
+        for cell, output in lesson.outputs()
+        for kind, content in output.get("data", {}).items()
+        if kind == "image/svg+xml" or (kind == "text/html" and "<svg" in content)
+    ]
+
+
+def slugs(lesson: Lesson) -> list[str]:
+    ids = [cell.get("id", "") for cell in lesson.nb.cells]
+    wrong = [i for i in ids if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", i)]
+    # What Jupyter makes up for a new cell.
+    wrong += [i for i in ids if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]+)*", i)]
+    found = [f"{i!r}: no slug" for i in wrong]
+    twice = sorted({i for i in ids if ids.count(i) > 1})
+    return found + [f"{i!r}: twice" for i in twice]
+
+
+def prose_before_code(lesson: Lesson) -> list[str]:
+    found = []
+    if lesson.nb.cells[0].cell_type != "markdown":
+        found.append("begins without a word")
+    for kind, run in itertools.groupby(lesson.nb.cells, lambda cell: cell.cell_type):
+        ids = [cell.get("id") for cell in run]
+        if kind == "code" and len(ids) > MAX_CELLS_IN_A_ROW:
+            found.append(f"{ids[0]} to {ids[-1]}: {len(ids)} code cells in a row")
+    return found
+
+
+def small_cells(lesson: Lesson) -> list[str]:
+    lines = {cell.id: cell.source.splitlines() for cell in lesson.code}
+    return [
+        f"{i}: {len(source)} lines"
+        for i, source in lines.items()
+        if len(source) > MAX_LINES and source[0] != SAVE
+    ]
+
+
+def no_semicolons(lesson: Lesson) -> list[str]:
+    """nbval does not know that `;` hides the value."""
+    return [
+        f"{cell.id}: ends with ';'"
+        for cell in lesson.code
+        if cell.source.rstrip().endswith(";")
+    ]
+
+
+def _ignored(cell: nbformat.NotebookNode) -> bool:
+    marks = {"nbval-ignore-output", "nbval-skip"}
+    return bool(marks & set(tags(cell))) or bool(
+        re.search(r"#\s*(NBVAL_|PYTEST_VALIDATE_)(IGNORE_OUTPUT|SKIP)", cell.source)
+    )
+
+
+def ignored_cells_are_asserted(lesson: Lesson) -> list[str]:
+    ignored = [cell.id for cell in lesson.code if _ignored(cell)]
+    found = []
+    if len(ignored) > MAX_IGNORED:
+        found.append(f"{len(ignored)} ignored cells: {', '.join(ignored)}")
+    for cell, following in itertools.zip_longest(lesson.code, lesson.code[1:]):
+        if _ignored(cell) and not (following and _asserts(following)):
+            found.append(f"{cell.id}: ignored, and no assert in the code cell below")
+    return found
+
+
+def _asserts(cell: nbformat.NotebookNode) -> bool:
+    return any(isinstance(node, ast.Assert) for node in ast.walk(tree(cell)))
+
+
+def no_slow_import(lesson: Lesson) -> list[str]:
+    """Only names of ours, and what the book imports, come without `d2l.torch`."""
+    ours = d2lext._NAMES.keys() | d2lext._MODULES
+    book = d2lext._book()
+    found = []
+    for cell in lesson.code:
+        for name in _taken_from_d2l(cell):
+            if name not in ours and not isinstance(book.get(name), tuple):
+                found.append(f"{cell.id}: {name} imports d2l.torch, ten seconds")
+    return found
+
+
+def _taken_from_d2l(cell: nbformat.NotebookNode) -> Iterator[str]:
+    for node in ast.walk(tree(cell)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in ("d2l", "d2lext"):
+                yield node.attr
+        elif isinstance(node, ast.ImportFrom):
+            if node.module == "d2lext":
+                yield from (a.name for a in node.names)
+            elif _is_book(node.module):
+                yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if _is_book(a.name))
+
+
+def _is_book(module: str | None) -> bool:
+    return (module or "").partition(".")[0] == "d2l"
+
+
+def no_machine_paths(lesson: Lesson) -> list[str]:
+    texts = [(cell.get("id"), cell.source) for cell in lesson.nb.cells]
+    for cell, output in lesson.outputs():
+        texts.append((cell.id, output.get("text", "")))
+        data = output.get("data", {})
+        texts += [(cell.id, data.get(k, "")) for k in ("text/plain", "text/html")]
+    matches = [(i, MACHINE_PATH.search(text)) for i, text in texts]
+    return [f"{i}: a path of one machine, {m[0]!r}" for i, m in matches if m]
+
+
+def links_lead_somewhere(lesson: Lesson) -> list[str]:
+    found = []
+    for cell in lesson.prose:
+        for target in re.findall(r"\]\(\s*<?([^)\s>]+)", cell.source):
+            file = unquote(target.partition("#")[0])
+            if re.match(r"[a-z]+:", file) or not file:
+                continue
+            if not (lesson.path.parent / file).exists():
+                found.append(f"{cell.id}: no {file!r}")
+    return found
+
+
+def headings(lesson: Lesson) -> list[str]:
+    lines = [line for cell in lesson.prose for line in cell.source.splitlines()]
+    found = [
+        f"no heading {heading!r}"
+        for heading in ("## Summary", "## Exercises", "## Read on")
+        if heading not in lines
+    ]
+    number = lesson.path.name[:2].lstrip("0")
+    if not re.match(rf"# {number} \S", lesson.nb.cells[0].source):
+        found.append(f"does not begin with '# {number} ' and a title")
+    return found
+
+
+def small_file(lesson: Lesson) -> list[str]:
+    size = lesson.path.stat().st_size
+    return [f"{size:,} bytes"] if size > MAX_BYTES else []
+
+
+def parameters_where_it_trains(lesson: Lesson) -> list[str]:
+    marked = [cell.id for cell in lesson.code if "parameters" in tags(cell)]
+    wanted = int(any(map(_trains, lesson.code)))
+    if len(marked) > 1 or len(marked) < wanted:
+        return [f"{len(marked)} cells tagged parameters, wanted {wanted}"]
+    return []
+
+
+def _trains(cell: nbformat.NotebookNode) -> bool:
+    called = (n.func for n in ast.walk(tree(cell)) if isinstance(n, ast.Call))
+    names = (f.attr if isinstance(f, ast.Attribute) else ast.unparse(f) for f in called)
+    return not TRAINS.isdisjoint(names)
+
+
+RULES = [
+    valid,
+    executed_in_order,
+    no_errors,
+    no_widgets,
+    no_svg,
+    slugs,
+    prose_before_code,
+    small_cells,
+    no_semicolons,
+    ignored_cells_are_asserted,
+    no_slow_import,
+    no_machine_paths,
+    links_lead_somewhere,
+    headings,
+    small_file,
+    parameters_where_it_trains,
+]
+
+
+@functools.cache
+def stored(path: Path) -> Lesson:
+    return Lesson(path)
+
+
+def test_there_are_lessons() -> None:
+    assert len(LESSONS) >= 4
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_lesson(path: Path, rule: Callable[[Lesson], list[str]]) -> None:
+    assert rule(stored(path)) == []
+
+
+# Each rule, on a lesson that breaks it.
+
+PROSE = """# 7 A title
+
+See [the picture](picture.png), [a part](08_next.ipynb#part), [above](#above),
+[far away](https://example.org/home/page) and `data/cat.jpg`.
+
+## Summary
+## Exercises
+## Read on
+"""
+CODE = {
+    "setup": "import d2lext as d2l\nfrom d2lext import apply\nd2l.plt, d2l.explore",
+    "save": f"{SAVE}\n" + "x = 1\n" * 30,
+    "knobs": "epochs = 1",
+    "command": "!echo a\nd2l.Image.new('L', (1, 1))",
+    "learn": "x.backward()",
+    "learned": "assert x",
+}
+
+
+@pytest.fixture
+def lesson(tmp_path: Path) -> Lesson:
+    """A lesson that keeps every rule."""
+    code = [
+        nbformat.v4.new_code_cell(source, id=i, execution_count=n)
+        for n, (i, source) in enumerate(CODE.items(), 1)
+    ]
+    by_id = {cell.id: cell for cell in code}
+    by_id["knobs"].metadata.tags = ["parameters"]
+    by_id["learn"].metadata.tags = ["nbval-ignore-output"]
+    by_id["setup"].outputs = [
+        nbformat.v4.new_output("stream", text="https://example.org/home/x\n"),
+        nbformat.v4.new_output("display_data", {"text/plain": "1", "image/png": ""}),
+    ]
+    cells = [nbformat.v4.new_markdown_cell(PROSE, id="title"), *code]
+    cells.insert(4, nbformat.v4.new_markdown_cell("More.", id="more"))
+    path = tmp_path / "07_title.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    (tmp_path / "picture.png").touch()
+    (tmp_path / "08_next.ipynb").touch()
+    return Lesson(path)
+
+
+def cell(lesson: Lesson, slug: str) -> nbformat.NotebookNode:
+    return next(cell for cell in lesson.nb.cells if cell.id == slug)
+
+
+def source(slug: str, text: str) -> Callable[[Lesson], None]:
+    return lambda lesson: setattr(cell(lesson, slug), "source", text)
+
+
+def metadata(slug: str, *tags: str) -> Callable[[Lesson], None]:
+    return lambda lesson: cell(lesson, slug).metadata.update(tags=list(tags))
+
+
+def prose(old: str, new: str) -> Callable[[Lesson], None]:
+    assert old in PROSE
+    return source("title", PROSE.replace(old, new))
+
+
+def output(kind: str, content: str) -> Callable[[Lesson], None]:
+    made = nbformat.v4.new_output("display_data", {kind: content})
+    return lambda lesson: cell(lesson, "save").outputs.append(made)
+
+
+def count(slug: str, n: int | None) -> Callable[[Lesson], None]:
+    return lambda lesson: setattr(cell(lesson, slug), "execution_count", n)
+
+
+def identity(slug: str, new: str) -> Callable[[Lesson], None]:
+    return lambda lesson: setattr(cell(lesson, slug), "id", new)
+
+
+def raised(lesson: Lesson) -> None:
+    error = nbformat.v4.new_output("error", ename="KeyError", evalue="", traceback=[])
+    cell(lesson, "save").outputs.append(error)
+
+
+def stream(text: str) -> Callable[[Lesson], None]:
+    made = nbformat.v4.new_output("stream", text=text)
+    return lambda lesson: cell(lesson, "save").outputs.append(made)
+
+
+def widget_state(lesson: Lesson) -> None:
+    lesson.nb.metadata.widgets = {"state": {}}
+
+
+def without(*slugs: str) -> Callable[[Lesson], None]:
+    def drop(lesson: Lesson) -> None:
+        lesson.nb.cells = [c for c in lesson.nb.cells if c.id not in slugs]
+
+    return drop
+
+
+def four_ignored(lesson: Lesson) -> None:
+    for slug in ("setup", "save", "knobs", "command"):
+        metadata(slug, "nbval-ignore-output")(lesson)
+        cell(lesson, slug).source += "\nassert True"
+
+
+def large_file(lesson: Lesson) -> None:
+    with lesson.path.open("a") as file:
+        file.write(" " * MAX_BYTES)
+
+
+BROKEN = [
+    (valid, source("setup", None)),
+    (executed_in_order, count("save", None)),
+    (executed_in_order, count("save", 3)),
+    (executed_in_order, without("setup")),
+    (no_errors, raised),
+    (no_widgets, widget_state),
+    (no_widgets, output(f"{WIDGET}-view+json", {})),
+    (no_svg, output("image/svg+xml", "<svg/>")),
+    (no_svg, output("text/html", "<div><svg></svg></div>")),
+    (slugs, identity("save", "Save")),
+    (slugs, identity("save", "save_it")),
+    (slugs, identity("save", "save-")),
+    (slugs, identity("save", "setup")),
+    (slugs, identity("save", "0a1b2c3d")),
+    (slugs, identity("save", "0a1b2c3d-11ee-4f00-8a00-0123456789ab")),
+    (prose_before_code, without("title")),
+    (prose_before_code, without("more")),
+    (small_cells, source("setup", "x = 1\n" * 21)),
+    (small_cells, source("save", "# @save\n" + "x = 1\n" * 20)),
+    (no_semicolons, source("setup", "d2l.plt.plot([1]);\n")),
+    (ignored_cells_are_asserted, metadata("command", "nbval-ignore-output")),
+    (ignored_cells_are_asserted, metadata("learned", "nbval-ignore-output")),
+    (ignored_cells_are_asserted, metadata("command", "nbval-skip")),
+    (ignored_cells_are_asserted, source("command", "# NBVAL_IGNORE_OUTPUT\n1")),
+    (ignored_cells_are_asserted, source("learned", "# assert x\nprint(x)")),
+    (ignored_cells_are_asserted, four_ignored),
+    (no_slow_import, source("setup", "d2l.Timer()")),
+    (no_slow_import, source("setup", "%time d2l.plt\nd2l.nothing_such")),
+    (no_slow_import, source("setup", "from d2lext import accuracy")),
+    (no_slow_import, source("setup", "from d2l import torch as d2l")),
+    (no_slow_import, source("setup", "import d2l.torch")),
+    (no_machine_paths, prose("data/cat.jpg", "/home/somebody/cat.jpg")),
+    (no_machine_paths, prose("data/cat.jpg", "C:\\cat.jpg")),
+    (no_machine_paths, source("setup", "x = 1  # see /tmp/x")),
+    (no_machine_paths, stream("/usr/lib/python3/torch.py:3: UserWarning\n")),
+    (no_machine_paths, output("text/plain", "PosixPath('/Users/somebody')")),
+    (links_lead_somewhere, prose("picture.png", "drawing.png")),
+    (links_lead_somewhere, prose("08_next.ipynb#part", "09_next.ipynb#part")),
+    (headings, prose("# 7 A", "# 8 A")),
+    (headings, prose("# 7 A title\n", "A title\n")),
+    (headings, prose("## Summary", "### Summary")),
+    (headings, prose("## Exercises", "")),
+    (headings, prose("## Read on", "Read on")),
+    (small_file, large_file),
+    (parameters_where_it_trains, metadata("knobs")),
+    (parameters_where_it_trains, metadata("command", "parameters")),
+    (parameters_where_it_trains, without("knobs")),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rule_lets_a_good_lesson_pass(lesson: Lesson, rule) -> None:
+    assert rule(lesson) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "spoil"), BROKEN, ids=[rule.__name__ for rule, _ in BROKEN]
+)
+def test_rule_finds_what_is_broken(lesson: Lesson, rule, spoil) -> None:
+    spoil(lesson)
+    assert rule(lesson) != []
+
+
+def test_every_rule_is_broken_above() -> None:
+    assert {rule for rule, _ in BROKEN} == set(RULES)
