@@ -17,7 +17,7 @@ def as_image(img: object, name: str = "img") -> Image.Image:
 
     A picture is a PIL image, or a tensor or array of shape (H, W), (C, H, W) or
     (H, W, C) with 1, 3 or 4 channels: whole numbers from 0 to 255, or floating point
-    numbers from 0 to 1 (values outside are cut off).
+    numbers from 0 to 1 (a little outside is cut off, beyond 2 refused).
     Raises TypeError for another type, ValueError for another shape or range.
     """
     if isinstance(img, Image.Image):
@@ -40,12 +40,18 @@ def _from_array(X: np.ndarray, name: str) -> Image.Image:
     channels = (1, 3, 4)
     if X.ndim == 3 and X.shape[-1] not in channels and X.shape[0] in channels:
         X = X.transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
-    if X.ndim not in (2, 3) or X.size == 0 or X.shape[2:] not in {(), (1,), (3,), (4,)}:
+    fits = X.ndim == 2 or (X.ndim == 3 and X.shape[2] in channels)
+    if not fits or X.size == 0:
         raise ValueError(
             f"{name}: expected a picture of shape (H, W), (C, H, W) or (H, W, C) with "
             f"1, 3 or 4 channels, got {X.shape}"
         )
     if X.dtype.kind == "f":
+        if np.nan_to_num(X).max() > 2:
+            raise ValueError(
+                f"{name}: expected floating point numbers from 0 to 1, got up to "
+                f"{X.max():.0f}; divide by 255?"
+            )
         X = (np.nan_to_num(X).clip(0, 1) * 255).round()
     elif X.min() < 0 or X.max() > 255:
         raise ValueError(
@@ -63,7 +69,7 @@ def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
 
 def _check_grid(num_rows, num_cols):
     for name, n in (("num_rows", num_rows), ("num_cols", num_cols)):
-        if not isinstance(n, int) or n < 1:
+        if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
             raise ValueError(f"{name}: expected a whole number >= 1, got {n!r}")
 
 
@@ -74,6 +80,9 @@ def show_images(imgs, num_rows, num_cols, titles=None, scale=1.5):
     """
     _check_grid(num_rows, num_cols)
     imgs = [as_image(img, f"imgs[{i}]") for i, img in enumerate(imgs)]
+    wanted = min(len(imgs), num_rows * num_cols)
+    if titles and len(titles) < wanted:
+        raise ValueError(f"titles: expected {wanted}, got {len(titles)}")
     figsize = (num_cols * scale, num_rows * scale)
     # "compressed" draws pictures of one shape close together.
     _, axes = plt.subplots(
@@ -98,10 +107,12 @@ def apply(img, aug, num_rows=2, num_cols=4, scale=1.5):
     """
     as_image(img)
     _check_grid(num_rows, num_cols)
-    if not callable(aug):
+    if not callable(aug) or isinstance(aug, type):
+        name = getattr(aug, "__name__", "")
+        got = f"the class {name}; write {name}(...)" if name else type(aug).__name__
         raise TypeError(
-            "aug: expected an augmentation such as RandomHorizontalFlip(), "
-            f"something to call, got {type(aug).__name__}"
+            "aug: expected an augmentation such as RandomHorizontalFlip(), something "
+            f"to call, got {got}"
         )
     Y = [as_image(aug(img), "what aug returned") for _ in range(num_rows * num_cols)]
     show_images(Y, num_rows, num_cols, scale=scale)

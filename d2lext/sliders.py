@@ -46,8 +46,9 @@ def explore(
     A control is `(low, high)` or `(low, high, start)` for a slider (a pair as start
     gives it two handles; without a start it is the parameter's default, else the
     middle), `True` or `False` for a switch, a list for a menu, or a widget that has a
-    value. A slider counts in whole numbers if its three numbers are whole and its
-    ends more than one apart. Fix other parameters with `functools.partial`.
+    value. A slider counts in whole numbers if its numbers are whole and its ends more
+    than one apart; write 0.0 for fractions. Fix other parameters with
+    `functools.partial`.
 
     `img` is a picture as `as_image` takes it, or a path; it is shrunk until its longer
     side is `tile` pixels, and transforms that count in pixels count in these.
@@ -276,7 +277,7 @@ def _opened(img: object) -> Image.Image:
     try:
         file = io.BytesIO(img) if isinstance(img, bytes) else img
         return ImageOps.exif_transpose(Image.open(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(f"img: there is no file {str(img)!r}") from None
     except UnidentifiedImageError:
         what = "this file" if isinstance(img, bytes) else repr(str(img))
@@ -297,6 +298,12 @@ def _defaults(draw: Callable, controls: dict[str, object]) -> dict[str, object]:
         raise TypeError(
             "draw: expected a function or a transform's constructor, such as "
             f"RandomHorizontalFlip, got {type(draw).__name__}"
+        )
+    if isinstance(draw, torch.nn.Module):
+        name = type(draw).__name__
+        raise TypeError(
+            f"draw: expected the class {name}, not one that is made already; "
+            "the controls give it its parameters"
         )
     parameters = inspect.signature(draw).parameters
     if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
@@ -338,16 +345,17 @@ def _slider(name: str, spec: tuple, default: object, look: dict) -> widgets.Widg
     elif _is_number(default) or _is_pair(default):
         start = default
     else:
-        start = (low + high) / 2
+        whole = isinstance(low, int) and isinstance(high, int) and high - low > 1
+        start = (low + high) // 2 if whole else (low + high) / 2
     ends = start if _is_pair(start) else (start,)
-    if not all(_is_number(n) and low <= n <= high for n in ends):
+    if not all(_is_number(n) and low <= n <= high for n in ends) or ends[0] > ends[-1]:
         raise ValueError(
-            f"{name}: the start {start!r} is not within {low} and {high}; "
-            "give one as (low, high, start)"
+            f"{name}: the start {start!r} is not a number, or two rising ones, within "
+            f"{low} and {high}; give one as (low, high, start)"
         )
     whole = high - low > 1 and all(isinstance(n, int) for n in (low, high, *ends))
     kind = f"{'Int' if whole else 'Float'}{'Range' if len(ends) == 2 else ''}Slider"
-    step = 1 if whole else _step((high - low) / SLIDER_STEPS)
+    step = 1 if whole else _step(low, high, ends)
     if not whole:
         shown = (step, low, *ends)
         digits = next((d for d in range(3) if all(round(n, d) == n for n in shown)), 3)
@@ -363,12 +371,18 @@ def _is_pair(value: object) -> bool:
     return isinstance(value, tuple | list) and len(value) == 2
 
 
-def _step(about: float) -> float:
-    """The largest of 1, 2, 2.5 and 5 times a power of ten that is at most `about`."""
-    power = 10.0 ** math.floor(math.log10(about) + 1e-9)
-    return max(
-        round(m * power, 10) for m in (1, 2, 2.5, 5) if m * power <= about * 1.01
-    )
+def _step(low: float, high: float, ends: tuple) -> float:
+    """A round step, about a twentieth of the range, that leads from low to the others.
+
+    The browser knows only values that are whole steps above low.
+    """
+    about = (high - low) / SLIDER_STEPS
+    power = math.floor(math.log10(about) + 1e-9)
+    steps = [round(m * 10.0**p, 10) for p in (power, power - 1) for m in (5, 2.5, 2, 1)]
+    steps = [step for step in steps if step <= about * 1.01]
+    counts = {step: [(n - low) / step for n in (*ends, high)] for step in steps}
+    even = (s for s in steps if all(abs(c - round(c)) < 1e-6 for c in counts[s]))
+    return next(even, steps[0])
 
 
 def _rounded(value: object) -> object:

@@ -49,7 +49,7 @@ def test_a_picture_survives_every_form(height, width, channels, seed):
 
 
 def test_values_outside_of_a_float_picture_are_cut_off():
-    X = torch.tensor([[-3.0, 0.5], [2.0, float("nan")]])
+    X = torch.tensor([[-3.0, 0.5], [1.5, float("nan")]])
     assert np.asarray(d2l.as_image(X)).tolist() == [[0, 128], [255, 0]]
 
 
@@ -68,6 +68,7 @@ def test_half_precision_pictures_are_shown(dtype):
         (torch.zeros(5, 6, 7), ValueError, r"got \(5, 6, 7\)"),
         (torch.zeros(3, 0, 4), ValueError, r"got \(3, 0, 4\)"),
         (torch.tensor([[0, 256]]), ValueError, "got 0 to 256"),
+        (torch.tensor([[0.0, 255.0]]), ValueError, "divide by 255"),
     ],
 )
 def test_what_is_not_a_picture_is_refused_by_name(what, error, words):
@@ -82,6 +83,15 @@ def test_show_images_fills_its_grid_in_order():
     assert [int(ax.images[0].get_array().mean()) for ax in axes[:3]] == [0, 100, 200]
     assert [ax.get_title() for ax in axes] == ["a", "b", "c", ""]
     assert not axes[3].images
+
+
+def test_show_images_wants_a_title_for_every_picture():
+    with pytest.raises(ValueError, match="titles: expected 2, got 1"):
+        d2l.show_images(torch.rand(2, 4, 4), 1, 2, titles=["a"])
+
+
+def test_grid_counts_may_come_from_numpy():
+    assert len(d2l.show_images(torch.rand(2, 4, 4), np.int64(1), np.int64(2))) == 2
 
 
 def test_show_images_takes_the_books_tensors():
@@ -120,6 +130,12 @@ def test_apply_hands_the_picture_over_as_it_is():
         ((CAT, lambda x: x, 0), ValueError, "num_rows: .*>= 1, got 0"),
         ((CAT, lambda x: x, 2, -1), ValueError, "num_cols: .*>= 1, got -1"),
         ((CAT, lambda x: x, 1.5), ValueError, "num_rows: .*got 1.5"),
+        ((CAT, lambda x: x, True), ValueError, "num_rows: .*got True"),
+        (
+            (CAT, torchvision.transforms.ColorJitter),
+            TypeError,
+            r"aug: .*the class ColorJitter.*ColorJitter\(",
+        ),
     ],
 )
 def test_apply_names_what_was_wrong(arguments, error, words):

@@ -269,6 +269,7 @@ def test_kinds_of_controls(cat):
         switch=True,
         menu=[None, "a"],
         whole=(0, 8, 4),
+        middle=(1, 9),
         real=(0, 1),
         both=(0, 1, (0.2, 0.5)),
         wholes=(0, 8, (2, 4)),
@@ -279,6 +280,7 @@ def test_kinds_of_controls(cat):
         "switch": "Checkbox",
         "menu": "Dropdown",
         "whole": "IntSlider",
+        "middle": "IntSlider",
         "real": "FloatSlider",
         "both": "FloatRangeSlider",
         "wholes": "IntRangeSlider",
@@ -297,7 +299,22 @@ def test_any_range_makes_a_slider_that_keeps_its_start(low, span, at):
     explorer = d2l.explore(lambda p: Image.new("L", (4, 4)), p=(low, high, start))
     slider = explorer.controls["p"]
     assert slider.value == pytest.approx(start)
-    assert 15 <= span / slider.step <= 45
+    assert 15 <= span / slider.step <= 2000
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "start", "step"),
+    [
+        (0, 1, 0.5, 0.05),
+        (0, 0.5, 0.1, 0.025),
+        (0.02, 1, (0.1, 1), 0.02),
+        (0.25, 4, (0.5, 2), 0.05),
+        (0.1, 5.0, (0.1, 3.0), 0.1),
+    ],
+)
+def test_a_browser_can_reach_the_start_and_the_end(low, high, start, step):
+    explorer = d2l.explore(lambda p: Image.new("L", (4, 4)), p=(low, high, start))
+    assert explorer.controls["p"].step == step
 
 
 def test_every_control_can_be_named_by_a_screen_reader(cat):
@@ -337,6 +354,9 @@ def test_contact_sheet_keeps_small_pixels_square():
             ValueError,
             "start 2 is not",
         ),
+        ((T.RandomHorizontalFlip, "CAT"), {"p": (0, 1, (1, 0))}, ValueError, "rising"),
+        ((T.ColorJitter(0.5), "CAT"), {"hue": (0, 1)}, TypeError, "class ColorJitter"),
+        ((T.RandomHorizontalFlip, "."), {}, FileNotFoundError, "img: .*no file"),
         ((T.RandomHorizontalFlip, "CAT"), {"num_rows": 0}, ValueError, "num_rows: .*0"),
         ((T.RandomHorizontalFlip, "CAT"), {"tile": True}, ValueError, "tile: .*True"),
         ((T.RandomHorizontalFlip, "CAT"), {"seed": -1}, ValueError, "seed: .*-1"),
