@@ -3,6 +3,7 @@
 #               (SLOW=1: the slow ones too; PYTEST_ARGS="-k setup": passed to pytest)
 # make setup    only make .venv (PYTHON=/path/to/python3.12: with that Python)
 # make bench    run the benchmarks
+# make cifar10  download CIFAR-10 (170 MB) into data/ (URL=...: from a mirror)
 # make notebooks  collect the lessons' helpers, then execute and store the lessons
 # make lock     compile requirements.lock (UPGRADE=1: with the newest releases)
 
@@ -10,7 +11,7 @@ PY := .venv/bin/python
 # So that `!pip`, terminals and subprocesses find this environment's programs.
 RUN := PATH="$$PWD/.venv/bin:$$PATH" $(PY)
 
-.PHONY: setup lab test bench notebooks lock FORCE
+.PHONY: setup lab test bench cifar10 notebooks lock FORCE
 .DEFAULT_GOAL := lab
 
 setup: .venv/.ready
@@ -29,13 +30,16 @@ test: .venv/.ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m d2lext.collect --check
-	SLOW='$(SLOW)' $(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	D2LEXT_CIFAR10=sample SLOW='$(SLOW)' $(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 bench: .venv/.ready
 	@for script in tests/benchmarks/*.py; do \
 		[ -e "$$script" ] || continue; \
 		echo "== $$script"; $(RUN) "$$script" || exit 1; \
 	done
+
+cifar10: .venv/.ready
+	@$(RUN) -m d2lext.store --download $(if $(URL),--url '$(URL)')
 
 notebooks: .venv/.ready
 	$(RUN) -m d2lext.collect
