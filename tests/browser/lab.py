@@ -89,10 +89,11 @@ def jupyterlab(root: Path, home: Path) -> Iterator[dict[str, str]]:
             env=env | {"D2LEXT_CIFAR10": "sample"},
         )
     try:
-        # The server takes a free port, listens, and then writes down where.
+        # The server takes a free port, listens, writes down where, then the page.
         info = home / f"runtime/jpserver-{server.pid}.json"
+        page = home / f"runtime/jpserver-{server.pid}-open.html"
         deadline = time.monotonic() + TIMEOUT_S
-        while not info.exists():
+        while not page.exists():
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}")
             time.sleep(0.1)
