@@ -193,11 +193,13 @@ def _brightness(X, f):
 
 
 def _contrast(X, f):
-    torch.lerp(_gray(X).mean((1, 2, 3), keepdim=True), X, f, out=X).clamp_(0, 1)
+    dull = _gray(X).mean((1, 2, 3), keepdim=True)
+    X.mul_(f).add_(dull * (1 - f)).clamp_(0, 1)
 
 
 def _saturation(X, f):
-    torch.lerp(_gray(X), X, f, out=X).clamp_(0, 1)
+    dull = _gray(X)
+    X.mul_(f).add_(dull * (1 - f)).clamp_(0, 1)
 
 
 # 06_batch.ipynb: save-hue
@@ -206,8 +208,10 @@ def _hue(X, f):
     D = V - X.amin(1, keepdim=True)
     r, g, b = X.split(1, dim=1)
     per = 1 / (6 * D).clamp_(min=1e-12)  # gray pixels have no hue, and D = 0
-    h = torch.where(g == V, (b - r) * per + 1 / 3, (r - g) * per + 2 / 3)
-    h = torch.where(r == V, (g - b) * per, h).add_(f)
+    # By multiplying with 0 or 1: several times faster than torch.where on a CPU.
+    h = (r - g).mul_(per).add_(2 / 3)
+    h.addcmul_((g == V).float(), (b - r).mul_(per).add_(1 / 3).sub_(h))
+    h.addcmul_((r == V).float(), (g - b).mul_(per).sub_(h)).add_(f)
     opposite = torch.tensor([1 / 2, 5 / 6, 1 / 6], device=X.device)
     u = h - opposite.view(1, 3, 1, 1)
     u = u.sub_(u.round()).abs_()  # 1 is a full round
