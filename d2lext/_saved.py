@@ -1,11 +1,28 @@
 """Collected from notebooks/: which module holds each saved name."""
 
 NAMES = {
+    "History": "multi_gpu",
     "PictureDataset": "cifar10",
+    "Point": "multi_gpu",
+    "ResidualBlock": "training",
+    "ShardedBatches": "multi_gpu",
     "apply": "flip",
     "as_image": "flip",
+    "augmentations": "training",
+    "bf16_is_fast": "multi_gpu",
     "default_workers": "cifar10",
+    "evaluate_accuracy_gpu": "multi_gpu",
+    "init_weights": "training",
     "load_cifar10": "cifar10",
+    "resnet18": "training",
     "set_figsize": "flip",
     "show_images": "flip",
+    "small_net": "training",
+    "to_device": "multi_gpu",
+    "train_batch_ch13": "multi_gpu",
+    "train_ch13": "multi_gpu",
+    "train_epochs": "multi_gpu",
+    "train_with_data_aug": "training",
+    "try_all_gpus": "multi_gpu",
+    "whitening": "training",
 }

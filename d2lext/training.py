@@ -1,0 +1,151 @@
+"""Collected from notebooks/08_training.ipynb, where it is explained.
+
+Edit the lesson, then run `python -m d2lext.collect`.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from d2lext import batch
+from d2lext.cifar10 import load_cifar10
+from d2lext.multi_gpu import train_ch13, try_all_gpus
+
+__all__ = [
+    "ResidualBlock",
+    "augmentations",
+    "init_weights",
+    "resnet18",
+    "small_net",
+    "train_with_data_aug",
+    "whitening",
+]
+
+
+# 08_training.ipynb: save-resnet
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions, added to their input (d2l 8.6); layers as the book's."""
+
+    def __init__(self, c_in, c_out, strides=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1, stride=strides)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        changes = strides > 1 or c_in != c_out
+        self.conv3 = nn.Conv2d(c_in, c_out, 1, stride=strides) if changes else None
+        self.bn1, self.bn2 = nn.BatchNorm2d(c_out), nn.BatchNorm2d(c_out)
+
+    def forward(self, X):
+        Y = F.relu(self.bn1(self.conv1(X)))
+        Y = self.bn2(self.conv2(Y))
+        return F.relu(Y + (X if self.conv3 is None else self.conv3(X)))
+
+
+def resnet18(num_classes, in_channels=1, width=64):
+    """Return the chapter's ResNet-18 for small pictures (d2l 13.6), with weights.
+
+    width: channels of the first block; each of the other three has twice as many.
+    """
+    net = nn.Sequential(
+        nn.Conv2d(in_channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()
+    )
+    for i in range(4):
+        c_in, c_out = width * 2 ** max(0, i - 1), width * 2**i
+        first = ResidualBlock(c_in, c_out, strides=1 if i == 0 else 2)
+        block = nn.Sequential(first, ResidualBlock(c_out, c_out))
+        net.add_module(f"resnet_block{i + 1}", block)
+    net.add_module("global_avg_pool", nn.AdaptiveAvgPool2d(1))
+    net.add_module("fc", nn.Sequential(nn.Flatten(), nn.Linear(c_out, num_classes)))
+    return net
+
+
+def init_weights(m):
+    """Xavier's initialisation of linear and convolutional layers: net.apply(...)."""
+    if isinstance(m, nn.Linear | nn.Conv2d):
+        nn.init.xavier_uniform_(m.weight)
+
+
+# 08_training.ipynb: save-whiten
+def whitening(X):
+    """Return a fixed 2 x 2 convolution (3 to 24 channels) that whitens pictures X.
+
+    X: (n, 3, h, w), uint8 or float32 in [0, 1]; a few thousand are enough.
+    """
+    patches = F.unfold(batch.to_float(X[:2000]), 2)  # (n, 12, places)
+    patches = patches.transpose(1, 2).reshape(-1, 12).double()
+    variances, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    filters = (vectors / (variances + 1e-3).sqrt()).T.reshape(12, 3, 2, 2)
+    layer = nn.Conv2d(3, 24, 2, bias=False).requires_grad_(False)
+    layer.weight.copy_(torch.cat([filters, -filters]))
+    return layer
+
+
+# 08_training.ipynb: save-small
+class _Scaled(nn.Module):
+    def forward(self, X):
+        return X / 9
+
+
+def small_net(X, num_classes=10, widths=(32, 64, 64)):
+    """Return a net of cifar10-airbench's shape (Jordan, arXiv:2404.00498), slimmer.
+
+    X: training pictures, as for `whitening`; widths: channels of the three groups.
+    """
+
+    def conv(c_in, c_out):
+        layer = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+        nn.init.dirac_(layer.weight[:c_in])
+        return layer
+
+    layers, c_in = [whitening(X), nn.ReLU()], 24
+    for c_out in widths:
+        layers += [conv(c_in, c_out), nn.MaxPool2d(2), nn.BatchNorm2d(c_out), nn.ReLU()]
+        layers += [conv(c_out, c_out), nn.BatchNorm2d(c_out), nn.ReLU()]
+        c_in = c_out
+    layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(c_in, num_classes)]
+    return nn.Sequential(*layers, _Scaled())
+
+
+# 08_training.ipynb: save-policies
+_PARTS = {
+    "flip": batch.RandomHorizontalFlip(),
+    "crop": batch.RandomCrop(32, padding=4),
+    "rescale": batch.RandomResizedCrop(32, scale=(0.3, 1)),
+    "color": batch.ColorJitter(0.5, 0.5, 0.5, 0.25),
+    "erase": batch.RandomErasing(),
+}
+
+
+def augmentations(policy):
+    """Return a policy by its name: "none", parts joined by "+", or "all".
+
+    Parts: flip, crop (padded by 4), rescale (a resized crop), color, erase. "all" is
+    flip+rescale+color. Raises ValueError, with the parts that exist, for another.
+    """
+    names = {"none": "", "all": "flip+rescale+color"}.get(policy, policy)
+    parts = [name for name in names.split("+") if name or policy != "none"]
+    unknown = [name for name in parts if name not in _PARTS]
+    if unknown:
+        raise ValueError(
+            f"policy: {policy!r} has a part {unknown[0]!r}; there are none, all, "
+            f"and, joined by +, {', '.join(_PARTS)}"
+        )
+    return batch.Compose([_PARTS[name] for name in parts])
+
+
+# 08_training.ipynb: save-with-aug
+def train_with_data_aug(
+    train_augs, test_augs, net, lr=0.001, num_epochs=10, batch_size=256, devices=None
+):
+    """Train net on CIFAR-10 with Adam and return the history (d2l 14.1).
+
+    train_augs, test_augs: as for `load_cifar10`; the rest as for `train_ch13`.
+    """
+    devices = devices or try_all_gpus()
+    train_iter = load_cifar10(True, train_augs, batch_size, device=devices[0])
+    test_iter = load_cifar10(False, test_augs, batch_size, device=devices[0])
+    loss = nn.CrossEntropyLoss(reduction="none")
+    trainer = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
+    about = {"policy": repr(train_augs), "lr": lr}
+    return train_ch13(
+        net, train_iter, test_iter, loss, trainer, num_epochs, devices, about=about
+    )
