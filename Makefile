@@ -8,6 +8,8 @@
 # make lock     compile requirements.lock (UPGRADE=1: with the newest releases)
 
 PY := .venv/bin/python
+# Threads that wait should sleep (see d2lext/__init__.py), also if torch comes first.
+export OMP_WAIT_POLICY ?= passive
 # So that `!pip`, terminals and subprocesses find this environment's programs.
 RUN := PATH="$$PWD/.venv/bin:$$PATH" $(PY)
 
@@ -30,7 +32,7 @@ test: .venv/.ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m d2lext.collect --check
-	D2LEXT_CIFAR10=sample SLOW='$(SLOW)' $(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	D2LEXT_CIFAR10=sample D2LEXT_RUNS= SLOW='$(SLOW)' $(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 bench: .venv/.ready
 	@for script in tests/benchmarks/*.py; do \

@@ -33,8 +33,8 @@ def execute(path: Path) -> nbformat.NotebookNode:
     )
     # nbclient's stand-in for the Output widget can lose a reply and stall.
     client.comm_open_handlers.clear()
-    # Stored with the sample, whatever data this machine has.
-    client.execute(env=os.environ | {"D2LEXT_CIFAR10": "sample"})
+    # Stored with the sample, whatever data and runs this machine has.
+    client.execute(env=os.environ | {"D2LEXT_CIFAR10": "sample", "D2LEXT_RUNS": ""})
     nb.metadata.pop("widgets", None)
     # The version of Python would differ from machine to machine.
     nb.metadata.language_info = {"name": "python"}

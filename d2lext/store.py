@@ -302,8 +302,14 @@ def _read_image_folder(root: Path, is_train: bool) -> Pictures:
         arrays = _decode([files[i] for i in _mixed(len(files))])
         _save_cache(cache, key, *arrays)
     X, y = map(torch.from_numpy, arrays)
-    source = f"CIFAR-10 as a folder of pictures, {_count(len(y), is_train)}, in {root}"
-    return Pictures(X, y, CLASSES, source)
+    kinds = sorted({Path(file.name).suffix[1:].lower() for _, file in files})
+    return Pictures(
+        X,
+        y,
+        CLASSES,
+        f"CIFAR-10 as a folder of pictures ({', '.join(kinds)}), "
+        f"{_count(len(y), is_train)}, in {root}",
+    )
 
 
 def _mixed(n: int) -> np.ndarray:

@@ -35,6 +35,7 @@ from d2lext.multi_gpu import (
     History,
     Point,
     ShardedBatches,
+    bf16_is_fast,
     evaluate_accuracy_gpu,
     train_epochs,
     try_all_gpus,
@@ -63,6 +64,7 @@ class Config:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     num_train: int | None = None  # None: all pictures there are
+    amp: bool | None = None  # bfloat16 or not; None: where it is fast
 
 
 class Trained(NamedTuple):
@@ -96,7 +98,8 @@ def train(
     device = torch.device(device or try_all_gpus()[0])
     X, y, source = _pictures(True, root, config.num_train)
     train_iter = _loader(X, y, device, config.policy, config.batch_size, config.seed)
-    train_iter.dataset.source = source
+    # Without the folder, which would mean nothing elsewhere.
+    train_iter.dataset.source = source.partition(", in ")[0]
     test_iter = _loader(*_pictures(False, root)[:2], device)
     plain_iter = _loader(X[:PLAIN], y[:PLAIN], device)
     torch.manual_seed(config.seed)
@@ -108,6 +111,7 @@ def train(
     history = history or History()
     before = history[-1] if history else None
     run = describe(net, train_iter, device) | dataclasses.asdict(config)
+    run["bf16"] = bf16_is_fast(device) if config.amp is None else config.amp
     run["processes"] = dist.get_world_size() if dist.is_initialized() else 1
     _seed_epoch(config, len(history))
     points = train_epochs(
@@ -119,6 +123,7 @@ def train(
         config.epochs,
         [device],
         scheduler,
+        config.amp,
         first=len(history),
     )
     try:
@@ -364,6 +369,9 @@ def _parser() -> argparse.ArgumentParser:
     add("weight-decay", "of AdamW", type=float)
     add("label-smoothing", "of the loss", type=float)
     add("num-train", "training pictures to use (default: all)", type=int)
+    parser.add_argument(
+        "--no-amp", dest="amp", action="store_false", default=None, help="no bfloat16"
+    )
     add("root", "folder with CIFAR-10 (default: as the lessons)", type=Path)
     add("checkpoint", "file for the state after each epoch", type=Path)
     parser.add_argument(
