@@ -1,0 +1,89 @@
+"""What each of several processes does for tests/test_ddp.py: train, and save it.
+
+Started by torchrun with a folder as its argument; process r writes r.pt there.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, TensorDataset
+
+from d2lext.multi_gpu import ShardedBatches, train_batch_ch13, train_epochs
+
+SHARES = [(5, 3), (4, 3), (1, 6)]  # of three batches, between two processes
+N, BATCH = 23, 8  # does not divide
+LOSS = nn.CrossEntropyLoss(reduction="none")
+CPU = [torch.device("cpu")]
+
+
+def make_net() -> nn.Module:
+    """Without batch normalisation, which sees only a process's own share."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)
+    return nn.Sequential(*layers).double()
+
+
+def make_data(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    X = torch.rand(n, 3, 8, 8, dtype=torch.float64, generator=generator)
+    return X, torch.randint(0, 10, (n,), generator=generator)
+
+
+def flat(net: nn.Module, of=lambda p: p.detach()) -> torch.Tensor:
+    return torch.cat([of(p).flatten() for p in net.parameters()])
+
+
+def train_steps(net: nn.Module, rank: int | None) -> list[torch.Tensor]:
+    """The gradients of three steps: of this process's shares, or of whole batches."""
+    trainer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    X, y = make_data(sum(map(sum, SHARES)))
+    gradients, start = [], 0
+    for shares in SHARES:
+        begin, end = start, start + sum(shares)
+        start = end
+        if rank is not None:
+            begin += sum(shares[:rank])
+            end = begin + shares[rank]
+        train_batch_ch13(net, X[begin:end], y[begin:end], LOSS, trainer, CPU)
+        gradients.append(flat(net, lambda p: p.grad).clone())
+    return gradients
+
+
+def train_whole(net: nn.Module, epochs: int = 2) -> tuple[list, list[int]]:
+    """The points of a run over all processes, and the examples this one saw."""
+    X, y = make_data(N)
+    batches = ShardedBatches(N, BATCH, seed=3)
+    seen = []
+    for epoch in range(epochs):
+        batches.set_epoch(epoch)
+        seen.append([i for batch in batches for i in batch])
+    train_iter = DataLoader(TensorDataset(X, y), batch_sampler=batches)
+    test = ShardedBatches(N, BATCH, shuffle=False)
+    test_iter = DataLoader(TensorDataset(X, y.roll(1)), batch_sampler=test)
+    trainer = torch.optim.SGD(net.parameters(), lr=0.05)
+    points = train_epochs(net, train_iter, test_iter, LOSS, trainer, epochs, CPU)
+    return [tuple(point[:5]) for point in points], seen
+
+
+def main() -> None:
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    net = DistributedDataParallel(make_net())
+    gradients = train_steps(net, rank)
+    points, seen = train_whole(DistributedDataParallel(make_net()))
+    saved = {
+        "weights": flat(net),
+        "gradients": gradients,
+        "points": points,
+        "seen": seen,
+    }
+    torch.save(saved, Path(sys.argv[1], f"{rank}.pt"))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
