@@ -1,0 +1,77 @@
+"""The chapter's own code, block by block, on top of this package.
+
+The chapter is not ours to store: D2LEXT_CHAPTER names its Markdown file.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from d2lext.store import data_path
+
+CHAPTER = os.environ.get("D2LEXT_CHAPTER")
+# 1,300 random pictures in the place of CIFAR-10.
+PRELUDE = """
+import numpy as np
+import torchvision
+from PIL import Image
+
+
+class CIFAR10:
+    def __init__(self, root, train=True, transform=None, download=False):
+        self.transform = transform
+        rng = np.random.default_rng(0)
+        self.X = rng.integers(0, 256, (1300, 32, 32, 3), dtype=np.uint8)
+        self.y = rng.integers(0, 10, 1300)
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        if i >= len(self):
+            raise IndexError
+        img = Image.fromarray(self.X[i])
+        return self.transform(img) if self.transform else img, int(self.y[i])
+
+
+torchvision.datasets.CIFAR10 = CIFAR10
+"""
+
+
+def blocks(text: str) -> list[str]:
+    """The Python of a chapter up to its exercises."""
+    text = re.split(r"^## (?:练习|Exercises)", text, flags=re.M)[0]
+    return re.findall(
+        r"^```(?:\{\.python[^\n]*\}|python)\n(.*?)^```", text, re.M | re.S
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHAPTER, reason="D2LEXT_CHAPTER names no chapter")
+def test_every_block_runs_after_changing_the_import(tmp_path: Path) -> None:
+    code = "\n".join(blocks(Path(CHAPTER).read_text(encoding="utf-8")))
+    code = re.sub(r"^%.*", "", code, flags=re.M)
+    code, imports = re.subn(
+        "from d2l import torch as d2l", "import d2lext as d2l", code
+    )
+    code, epochs = re.subn(r"trainer, 10, devices\)", "trainer, 1, devices)", code)
+    assert imports == epochs == 1
+    (tmp_path / "here").mkdir()
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "cat1.jpg").write_bytes(data_path("cat.jpg").read_bytes())
+    program = tmp_path / "here" / "chapter.py"
+    program.write_text(PRELUDE + code, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, program.name],
+        cwd=program.parent,
+        env=os.environ | {"MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"loss \d.*, train acc 0\.\d+, test acc 0\.\d+", run.stdout)
+    assert re.search(r"examples/sec on \[device\(type=", run.stdout)

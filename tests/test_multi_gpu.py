@@ -1,0 +1,383 @@
+import copy
+import itertools
+import json
+import math
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import d2lext
+from d2lext import multi_gpu
+from d2lext.multi_gpu import (
+    History,
+    ShardedBatches,
+    bf16_is_fast,
+    evaluate_accuracy_gpu,
+    train_batch_ch13,
+    train_ch13,
+    train_epochs,
+    try_all_gpus,
+)
+
+LOSS = nn.CrossEntropyLoss(reduction="none")
+CPU = [torch.device("cpu")]
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    """Where runs are recorded during a test."""
+    monkeypatch.setenv("D2LEXT_RUNS", str(tmp_path / "runs.jsonl"))
+    return tmp_path / "runs.jsonl"
+
+
+def make_net(classes: int = 5) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, classes)
+    )
+
+
+def make_iter(n: int = 20, size: int = 4, classes: int = 5) -> DataLoader:
+    generator = torch.Generator().manual_seed(0)
+    X = torch.rand(n, 3, 6, 6, generator=generator)
+    y = torch.randint(0, classes, (n,), generator=generator)
+    return DataLoader(TensorDataset(X, y), size)
+
+
+def sgd(net: nn.Module, lr: float = 0.01) -> torch.optim.Optimizer:
+    return torch.optim.SGD(net.parameters(), lr=lr)
+
+
+def flat(net: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+def train(net=None, data=None, loss=LOSS, epochs=2, lr=0.01, **more) -> History:
+    net = net or make_net()
+    data = make_iter() if data is None else data
+    return train_ch13(net, data, data, loss, sgd(net, lr), epochs, CPU, **more)
+
+
+# Devices
+
+
+def test_without_a_gpu_the_devices_are_the_cpu() -> None:
+    expected = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+    assert try_all_gpus() == (expected or CPU)
+
+
+def test_devices_are_looked_up_when_called(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(multi_gpu, "try_all_gpus", lambda: CPU)
+    net, data = make_net(), make_iter()
+    train_ch13(net, data, data, LOSS, sgd(net), 1)
+    assert "[device(type='cpu')]" in capsys.readouterr().out
+
+
+def test_a_device_of_another_kind_has_no_fast_bfloat16() -> None:
+    assert bf16_is_fast(torch.device("meta")) is False
+    assert isinstance(bf16_is_fast(CPU[0]), bool)
+
+
+# A step
+
+
+def test_step_is_gradient_descent_on_the_sum_of_the_losses() -> None:
+    net = make_net().double()
+    X, y = next(iter(make_iter()))
+    X = X.double()
+    by_hand = copy.deepcopy(net)
+    log_p = by_hand(X).log_softmax(1)
+    loss = -sum(log_p[i, y[i]] for i in range(len(y)))
+    gradients = torch.autograd.grad(loss, list(by_hand.parameters()))
+    with torch.no_grad():
+        for p, g in zip(by_hand.parameters(), gradients, strict=True):
+            p -= 0.1 * g
+    l, hits = train_batch_ch13(net, X, y, LOSS, sgd(net, 0.1), CPU)
+    assert torch.allclose(flat(net), flat(by_hand), atol=1e-12)
+    assert l.shape == hits.shape == ()
+    assert l.item() == pytest.approx(loss.item())
+    assert hits.item() == (log_p.argmax(1) == y).sum().item()
+
+
+def test_step_takes_a_list_of_inputs() -> None:
+    """As fine-tuning BERT needs it."""
+
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, inputs):
+            a, b = inputs
+            return self.linear(a + b)
+
+    torch.manual_seed(0)
+    net = Pair()
+    inputs, y = [torch.rand(6, 4), torch.rand(6, 4)], torch.tensor([0, 1, 2] * 2)
+    before = flat(net)
+    train_batch_ch13(net, inputs, y, LOSS, sgd(net), CPU)
+    assert not torch.equal(flat(net), before)
+    assert 0 <= evaluate_accuracy_gpu(net, [(inputs, y)]) <= 1
+
+
+@pytest.mark.parametrize("amp", [True, False])
+def test_weights_stay_float32(amp: bool) -> None:
+    net = make_net()
+    l, _ = train_batch_ch13(net, *next(iter(make_iter())), LOSS, sgd(net), CPU, amp)
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    assert l.dtype == torch.float32
+
+
+def test_bfloat16_is_close_to_float32_and_another_computation() -> None:
+    losses = []
+    for amp in (True, False):
+        net = make_net()
+        batch = next(iter(make_iter()))
+        losses.append(train_batch_ch13(net, *batch, LOSS, sgd(net), CPU, amp)[0])
+    assert losses[0] != losses[1]
+    assert torch.allclose(*losses, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("labels", "net", "loss", "words"),
+    [
+        ([0, 1, 2, 5], make_net(), LOSS, r"y: .*0 to 4.* 5 outputs; got 0 to 5"),
+        ([0, 1, 2, -1], make_net(), LOSS, r"y: .*got -1 to 2"),
+        ([0, 1, 2, 3], make_net(), nn.CrossEntropyLoss(), r"loss: .*reduction"),
+        ([0, 1, 2, 3], make_net().to("meta"), LOSS, r'net: is on meta.*net\.to\("cpu'),
+    ],
+)
+def test_bad_steps_name_the_argument(labels, net, loss, words: str) -> None:
+    X, y = torch.rand(4, 3, 6, 6), torch.tensor(labels)
+    with pytest.raises(ValueError, match=words):
+        train_batch_ch13(net, X, y, loss, sgd(net), CPU)
+
+
+# Evaluation
+
+
+def test_accuracy_equals_a_loop() -> None:
+    net, data = make_net(), make_iter(23, 4)
+    with torch.no_grad():
+        right = [(net(x[None]).argmax() == y).item() for x, y in data.dataset]
+    assert evaluate_accuracy_gpu(net, data, amp=False) == sum(right) / 23
+
+
+def test_evaluation_uses_no_batch_statistics() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(3), *make_net())
+    state = copy.deepcopy(net.state_dict())
+    evaluate_accuracy_gpu(net, make_iter())
+    assert all(torch.equal(state[k], v) for k, v in net.state_dict().items())
+
+
+def test_accuracy_of_a_function() -> None:
+    data = [(torch.eye(3), torch.tensor([0, 1, 1]))]
+    assert evaluate_accuracy_gpu(lambda X: X, data) == pytest.approx(2 / 3)
+
+
+def test_accuracy_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="data_iter: has no batches"):
+        evaluate_accuracy_gpu(make_net(), [])
+
+
+# The loop
+
+
+@pytest.mark.parametrize("batches", range(1, 13))
+def test_any_number_of_batches(batches: int) -> None:
+    """Among them one, and a last batch of one example."""
+    data = make_iter(4 * batches - 3, 4)
+    assert len(data) == batches
+    net = make_net()
+    run = (net, data, data, LOSS, sgd(net), 2, CPU)
+    points = list(train_epochs(*run))
+    assert len(points) == 2 * min(batches, 5)
+    ends = [point for point in points if point.test_acc is not None]
+    assert [point.epoch for point in ends] == [1, 2]
+    assert [point.examples for point in ends] == [
+        4 * batches - 3,
+        2 * (4 * batches - 3),
+    ]
+    assert all(a.seconds <= b.seconds for a, b in itertools.pairwise(points))
+
+
+def test_points_are_means_over_the_examples_so_far() -> None:
+    net, data = make_net(), make_iter(10, 4)  # batches of 4, 4 and 2
+    losses = [LOSS(net(X), y) for X, y in data]
+    hits = [(net(X).argmax(1) == y).float() for X, y in data]
+    run = (net, data, data, LOSS, sgd(net, 0), 1, CPU)
+    points = list(train_epochs(*run, amp=False))
+    for i, point in enumerate(points, 1):
+        assert point.loss == pytest.approx(torch.cat(losses[:i]).mean().item())
+        assert point.train_acc == pytest.approx(torch.cat(hits[:i]).mean().item())
+    assert points[-1].test_acc == points[-1].train_acc  # no weight has changed
+
+
+def test_scheduler_is_stepped_after_every_batch() -> None:
+    net, data = make_net(), make_iter(20, 4)
+    trainer = sgd(net, 1)
+    halve = torch.optim.lr_scheduler.ExponentialLR(trainer, 0.5)
+    train_ch13(net, data, data, LOSS, trainer, 2, CPU, scheduler=halve)
+    assert trainer.param_groups[0]["lr"] == pytest.approx(0.5**10)
+
+
+def test_channels_last_changes_no_result() -> None:
+    net, data = make_net(), make_iter()
+    plain = copy.deepcopy(net)
+    trainer = sgd(plain)
+    for X, y in data:
+        trainer.zero_grad()
+        LOSS(plain(X), y).sum().backward()
+        trainer.step()
+    train(net, data, epochs=1, amp=False)
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(flat(net), flat(plain), atol=1e-5)
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 1.5])
+def test_epochs_that_cannot_be(epochs) -> None:
+    with pytest.raises(ValueError, match=f"num_epochs: .*{epochs}"):
+        train(epochs=epochs)
+
+
+def test_nothing_to_train_on() -> None:
+    empty = DataLoader(TensorDataset(torch.empty(0, 3, 6, 6), torch.empty(0)), 4)
+    with pytest.raises(ValueError, match="train_iter: has no batches"):
+        train(data=empty)
+
+
+def test_lazy_layers_are_refused() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(5))
+    with pytest.raises(ValueError, match=r"net: has lazy layers.*call net\(X\)"):
+        train_ch13(net, make_iter(), make_iter(), LOSS, None, 1, CPU)
+
+
+def fails_in_step(step: int, what):
+    """A loss that calls `what` in a step, counted from 1."""
+    steps = iter(range(1, 1000))
+
+    def loss(pred, y):
+        if next(steps) == step:
+            return what(pred)
+        return LOSS(pred, y)
+
+    return loss
+
+
+def test_a_loss_that_is_not_finite_stops_and_says_where(runs) -> None:
+    loss = fails_in_step(8, lambda pred: pred.sum(1) * math.nan)
+    with pytest.raises(FloatingPointError, match=r"loss: .*step 3 of epoch 2"):
+        train(loss=loss, epochs=3)
+    assert len(train_ch13.history.epochs()) == 1
+    assert len(json.loads(runs.read_text())["test_acc"]) == 1
+
+
+def test_an_interrupt_keeps_what_was_measured(runs, capsys) -> None:
+    def interrupt(pred):
+        raise KeyboardInterrupt
+
+    net, other = make_net(), make_net()
+    with pytest.raises(KeyboardInterrupt):
+        train(net, loss=fails_in_step(8, interrupt), epochs=3)
+    history = train_ch13.history
+    assert history[-1].epoch == pytest.approx(1.4)
+    assert (
+        "stopped after 1.4 of 3 epochs; train_ch13.history" in capsys.readouterr().out
+    )
+    assert json.loads(runs.read_text())["test_acc"] == [history.epochs()[0].test_acc]
+
+    data = make_iter()
+    trainer = sgd(other)
+    for i, (X, y) in enumerate([*data, *data]):
+        if i < 7:
+            train_batch_ch13(other, X, y, LOSS, trainer, CPU)
+    assert torch.equal(flat(net), flat(other))
+    assert train(net).epochs()
+
+
+def test_closing_lines_are_the_books(capsys) -> None:
+    history = train()
+    out = capsys.readouterr().out
+    number = r"\d\.\d{3}"
+    lines = (
+        rf"loss {number}, train acc {number}, test acc {number}\n"
+        r"\d+\.\d examples/sec on \[device\(type='cpu'\)\]\n"
+    )
+    assert re.fullmatch(lines, out)
+    assert f"test acc {history[-1].test_acc:.3f}" in out
+    assert d2lext.train_ch13.history is history
+
+
+def test_history_shows_its_end() -> None:
+    assert repr(History()) == "History of no epoch"
+    assert re.fullmatch(
+        r"History of 2 epochs: loss \d.\d+, train acc \d.\d+, test acc \d.\d+",
+        repr(train()),
+    )
+
+
+def test_a_run_is_recorded(runs) -> None:
+    torch.manual_seed(4)
+    net = make_net()
+    history = train(net, about={"policy": "flip"})
+    run = json.loads(runs.read_text())
+    assert run["policy"] == "flip" and run["num_train"] == 20
+    assert run["net"] == "Sequential" and run["device"].startswith("cpu")
+    assert run["parameters"] == sum(p.numel() for p in net.parameters())
+    assert run["test_acc"] == [round(p.test_acc, 5) for p in history.epochs()]
+
+
+# Several processes
+
+
+@given(
+    n=st.integers(1, 300),
+    size=st.integers(1, 64),
+    processes=st.integers(1, 5),
+    epoch=st.integers(0, 3),
+)
+def test_shards_deal_every_example_once(n, size, processes, epoch) -> None:
+    batches = math.ceil(n / size)
+    if n // batches < processes:
+        with pytest.raises(ValueError, match=f"batch_size: .*{processes} processes"):
+            ShardedBatches(n, size, rank=0, world_size=processes)
+        return
+    shards = [
+        ShardedBatches(n, size, rank=r, world_size=processes) for r in range(processes)
+    ]
+    for shard in shards:
+        shard.set_epoch(epoch)
+    dealt = list(zip(*shards, strict=True))  # as many batches for each
+    assert len(dealt) == len(shards[0]) == batches
+    assert sorted(i for batch in dealt for share in batch for i in share) == [*range(n)]
+    for batch in dealt:
+        counts = [len(share) for share in batch]
+        assert sum(counts) <= size and max(counts) - min(counts) <= 1
+        assert min(counts) >= 1
+
+
+def test_each_epoch_is_shuffled_anew_and_repeatable() -> None:
+    shard = ShardedBatches(50, 10, rank=0, world_size=1)
+    first = list(shard)
+    assert list(shard) == first
+    shard.set_epoch(1)
+    assert list(shard) != first
+    assert list(ShardedBatches(50, 10, seed=1, rank=0, world_size=1)) != first
+    in_order = ShardedBatches(50, 10, shuffle=False, rank=0, world_size=1)
+    assert [i for batch in in_order for i in batch] == [*range(50)]
+
+
+def test_batches_do_not_depend_on_the_number_of_processes() -> None:
+    def batches(processes):
+        shards = [
+            ShardedBatches(50, 8, rank=r, world_size=processes)
+            for r in range(processes)
+        ]
+        return [list(itertools.chain(*shares)) for shares in zip(*shards, strict=True)]
+
+    assert batches(1) == batches(2) == batches(3)

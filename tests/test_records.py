@@ -1,0 +1,82 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from d2lext.multi_gpu import History, Point
+from d2lext.records import curves, hardware, read_runs, record_run, runs_file
+from d2lext.store import DATA
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    path = tmp_path / "runs.jsonl"
+    monkeypatch.setenv("D2LEXT_RUNS", str(path))
+    return path
+
+
+def test_runs_are_added_and_read(file) -> None:
+    assert read_runs() == []
+    record_run({"policy": "flip", "test_acc": [0.5]})
+    record_run({"policy": "none", "test_acc": []})
+    first, second = read_runs()
+    assert first.items() >= {"policy": "flip", "test_acc": [0.5]}.items()
+    assert second["policy"] == "none" and "time" in second
+
+
+def test_by_default_they_are_with_the_data(monkeypatch) -> None:
+    monkeypatch.delenv("D2LEXT_RUNS", raising=False)
+    assert runs_file() == DATA / "runs.jsonl"
+
+
+def test_an_empty_name_keeps_nothing(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("D2LEXT_RUNS", "")
+    monkeypatch.chdir(tmp_path)
+    record_run({})
+    assert read_runs() == [] and list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_written_there_is_a_note(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("D2LEXT_RUNS", str(tmp_path))  # a folder
+    record_run({})
+    assert "note: the run was not kept" in capsys.readouterr().err
+
+
+def test_a_line_that_is_no_run_is_left_out(file, capsys) -> None:
+    record_run({"policy": "flip"})
+    file.write_text(file.read_text() + '{"policy": "no\n')
+    record_run({"policy": "none"})
+    assert [run["policy"] for run in read_runs()] == ["flip", "none"]
+    assert "line 2: not a run" in capsys.readouterr().err
+
+
+def test_lines_of_many_processes_do_not_mix(file) -> None:
+    program = (
+        "from d2lext.records import record_run\n"
+        "for i in range(50): record_run({'words': 'x' * 5000})"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert [len(run["words"]) for run in read_runs()] == [5000] * 150
+
+
+def test_curves_are_the_ends_of_epochs() -> None:
+    points = [
+        (0.5, 2, 0.1, None, 5, 1),
+        (1, 1, 0.2, 0.3, 10, 2),
+        (1.5, 1, 1, None, 15, 3),
+    ]
+    run = curves(History(Point(*numbers) for numbers in points))
+    assert run["loss"] == [1] and run["train_acc"] == [0.2] and run["test_acc"] == [0.3]
+    assert run["examples"] == 10 and run["seconds"] == 2
+    assert curves(History())["test_acc"] == []
+
+
+def test_hardware_is_ready_for_json() -> None:
+    found = hardware(torch.device("cpu"))
+    assert json.loads(json.dumps(found)) == found
+    assert found["torch"] == torch.__version__ and found["device"].startswith("cpu: ")

@@ -1,0 +1,147 @@
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+
+from d2lext import batch
+from d2lext.store import CLASSES, read_cifar10
+from d2lext.training import (
+    augmentations,
+    init_weights,
+    resnet18,
+    small_net,
+    train_with_data_aug,
+    whitening,
+)
+
+
+@pytest.fixture(scope="module")
+def X() -> torch.Tensor:
+    return read_cifar10(True).X.permute(0, 3, 1, 2)  # (2000, 3, 32, 32) uint8
+
+
+@pytest.fixture(scope="module")
+def book() -> nn.Module:
+    """The book's ResNet-18, before its first batch."""
+    torch_book = pytest.importorskip("d2l.torch")
+    return torch_book.resnet18(10, 3)
+
+
+def reached(net: nn.Module) -> int:
+    """How many convolutions the chapter's `init_weights` initialises."""
+    found = []
+    net.apply(lambda m: found.append(m) if type(m) is nn.Conv2d else None)
+    return len(found)
+
+
+def test_every_layer_is_initialised_and_in_the_books_net_one_is(book) -> None:
+    net = resnet18(10, 3)
+    before = {name: p.clone() for name, p in net.named_parameters() if p.ndim > 1}
+    net.apply(init_weights)
+    after = dict(net.named_parameters())
+    assert len(before) == 21  # 20 convolutions and a linear layer
+    assert not any(torch.equal(after[name], p) for name, p in before.items())
+    assert reached(net) == 20
+    assert reached(book) == 1
+
+
+def test_lazy_layers_are_not_passed_over(book) -> None:
+    with pytest.raises(ValueError, match="uninitialized parameter"):
+        book.apply(init_weights)
+
+
+def test_resnet18_is_the_books(book) -> None:
+    net, images = resnet18(10, 3), torch.rand(4, 3, 32, 32)
+    book(images)  # now it has weights
+    shapes = {name: value.shape for name, value in book.state_dict().items()}
+    assert {name: value.shape for name, value in net.state_dict().items()} == shapes
+    net.load_state_dict(book.state_dict())
+    book.eval(), net.eval()
+    assert torch.allclose(net(images), book(images), atol=1e-5)
+
+
+def test_width_scales_all_channels() -> None:
+    net = resnet18(7, in_channels=1, width=8)
+    assert net(torch.rand(2, 1, 32, 32)).shape == (2, 7)
+    convs = [m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)]
+    wide = [m.out_channels for m in resnet18(7).modules() if isinstance(m, nn.Conv2d)]
+    assert wide == [8 * channels for channels in convs]
+
+
+def test_weights_are_xaviers() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(64, 128, 3)
+    init_weights(conv)
+    bound = (6 / (9 * (64 + 128))) ** 0.5
+    assert 0.99 * bound < conv.weight.abs().max() <= bound
+
+
+def test_whitened_pictures_are_white(X) -> None:
+    """Uncorrelated, and of variance 1 where there is more than the added 1e-3."""
+    layer = whitening(X)
+    Y = layer(batch.to_float(X)).double().permute(0, 2, 3, 1).reshape(-1, 24)
+    assert torch.equal(Y[:, :12], -Y[:, 12:])
+    second = Y[:, :12].T @ Y[:, :12] / len(Y)
+    variance = second.diagonal()
+    assert (second - variance.diag()).abs().max() < 1e-3
+    assert variance.max() == pytest.approx(1, abs=0.01)
+    assert variance.min() > 0 and not layer.weight.requires_grad
+
+
+def test_small_net_starts_by_passing_on(X) -> None:
+    net = small_net(X, num_classes=6, widths=(32, 32, 40))
+    images = batch.to_float(X[:2])
+    after = net[1](net[0](images))
+    assert torch.allclose(net[2](after)[:, :24], after, atol=1e-6)
+    assert net(images).shape == (2, 6)
+
+
+def test_nets_take_any_last_batch(X) -> None:
+    for net in (small_net(X, widths=(8, 8, 8)), resnet18(10, 3, width=4)):
+        net(batch.to_float(X[:1])).sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("policy", "names"),
+    [
+        ("none", []),
+        ("flip", ["RandomHorizontalFlip"]),
+        ("flip+crop", ["RandomHorizontalFlip", "RandomCrop"]),
+        ("color+erase", ["ColorJitter", "RandomErasing"]),
+        ("all", ["RandomHorizontalFlip", "RandomResizedCrop", "ColorJitter"]),
+    ],
+)
+def test_policies(policy: str, names: list[str], X) -> None:
+    augs = augmentations(policy)
+    assert [type(t).__name__ for t in augs.transforms] == names
+    assert augs(X[:4]).shape == (4, 3, 32, 32)
+
+
+@pytest.mark.parametrize("policy", ["turn", "flip+turn", "flip+", "", "flip+none"])
+def test_policies_that_do_not_exist(policy: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"policy: .* has a part .*flip, crop, rescale"
+    ):
+        augmentations(policy)
+
+
+def test_train_with_data_aug(tmp_path, monkeypatch, capsys) -> None:
+    """With pictures one at a time, as in the book, and with whole batches."""
+    for split in ("train", "test"):
+        for label, name in enumerate(CLASSES):
+            (tmp_path / split / name).mkdir(parents=True)
+            color = (25 * label, 0, 255 - 25 * label)
+            Image.new("RGB", (32, 32), color).save(tmp_path / split / name / "0.png")
+    monkeypatch.setenv("D2LEXT_CIFAR10", str(tmp_path))
+    monkeypatch.setenv("D2LEXT_RUNS", "")
+    flip = transforms.RandomHorizontalFlip()
+    one_by_one = transforms.Compose([flip, transforms.ToTensor()])
+    for train_augs, test_augs in (
+        (one_by_one, transforms.ToTensor()),
+        (augmentations("flip"), augmentations("none")),
+    ):
+        net = resnet18(10, 3, width=4)
+        history = train_with_data_aug(train_augs, test_augs, net, num_epochs=2)
+        assert history[-1].examples == 20
+        assert "examples/sec" in capsys.readouterr().out
