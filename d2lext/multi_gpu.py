@@ -320,7 +320,7 @@ class _Curves:
         ax.plot(epochs, [p.loss for p in history], "-", label="train loss")
         ax.plot(epochs, [p.train_acc for p in history], "m--", label="train acc")
         test = [p.test_acc for p in ends]
-        ax.plot([p.epoch for p in ends], test, "g-.", label="test acc")
+        ax.plot([p.epoch for p in ends], test, "g-.o", ms=3, label="test acc")
         ax.set(xlabel="epoch", xlim=(0, self.num_epochs))
         ax.set_ylim(0, max(1, history[0].loss))
         ax.grid()
