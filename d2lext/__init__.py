@@ -10,14 +10,14 @@ import ast
 import functools
 import importlib
 import importlib.util
-import os
+from os import environ as _environ
 from pathlib import Path
 
 from d2lext._saved import NAMES
 
 # Before torch starts its threads: where another program keeps a core busy, threads that
 # wait for each other in a loop made training ten times slower than sleeping ones.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+_environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _NAMES = {**NAMES, "explore": "sliders", "data_path": "store"}
 _MODULES = {p.stem for p in Path(__file__).parent.glob("[a-z]*.py")}
