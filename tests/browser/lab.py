@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 TIMEOUT_S = 120  # CI has two busy cores
+RUN_ALL_S = 480  # a lesson that trains takes 75 quiet seconds
 GAP = 6  # between the tiles of a contact sheet
 
 SETTINGS = {
@@ -176,7 +177,7 @@ class Lesson:
 
     def _wait_for_end(self, cell_ids: Iterable[str]) -> None:
         indexes = [self._index(cell_id) for cell_id in cell_ids]
-        self.page.wait_for_function(ENDED, arg=indexes)
+        self.page.wait_for_function(ENDED, arg=indexes, timeout=1000 * RUN_ALL_S)
         assert not (errors := self.page.evaluate(ERRORS)), errors
         self.page.wait_for_function(KERNEL_IDLE)
 
