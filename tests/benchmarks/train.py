@@ -40,7 +40,7 @@ def book_step(net, X, y, trainer) -> tuple[float, float]:
     l = LOSS(pred, y)
     l.sum().backward()
     trainer.step()
-    return float(l.sum()), float((pred.argmax(1) == y).sum())
+    return l.sum().item(), float((pred.argmax(1) == y).sum())
 
 
 def step_runners() -> dict[str, Callable[[], float]]:
