@@ -8,8 +8,8 @@
 # make lock     compile requirements.lock (UPGRADE=1: with the newest releases)
 
 PY := .venv/bin/python
-# Threads that wait should sleep (see d2lext/__init__.py), also if torch comes first.
-export OMP_WAIT_POLICY ?= passive
+# How long threads wait before they sleep (see d2lext/__init__.py), if torch comes first.
+export GOMP_SPINCOUNT ?= 3000
 # So that `!pip`, terminals and subprocesses find this environment's programs.
 RUN := PATH="$$PWD/.venv/bin:$$PATH" $(PY)
 

@@ -15,9 +15,11 @@ from pathlib import Path
 
 from d2lext._saved import NAMES
 
-# Before torch starts its threads: where another program keeps a core busy, threads that
-# wait for each other in a loop made training ten times slower than sleeping ones.
-_environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Before torch starts its threads, which wait for each other in a loop, 300,000 times by
+# default. Where another program keeps a core busy, that made training ten times slower
+# than going to sleep at once; but waking up costs a third of the speed otherwise. A
+# short wait has neither fault. (Read by GNU's OpenMP, which torch has on Linux.)
+_environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 _NAMES = {**NAMES, "explore": "sliders", "data_path": "store"}
 _MODULES = {p.stem for p in Path(__file__).parent.glob("[a-z]*.py")}

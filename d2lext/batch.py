@@ -100,6 +100,22 @@ class Transform:
         _check_batch(X)
         return self.apply(X, self.draw(len(X), *X.shape[2:], generator))
 
+    def keep(self, X: torch.Tensor) -> torch.Tensor:
+        """Return what a data set should keep in memory, made from all its pictures."""
+        return X
+
+    def take(self, kept: torch.Tensor, i: torch.Tensor, params: dict) -> torch.Tensor:
+        """Return pictures i, augmented, from what `keep` returned."""
+        return self.apply(_pick(kept, i), params)
+
+    def __repr__(self) -> str:
+        settings = (
+            f"{name}={value!r}"
+            for name, value in vars(self).items()
+            if value is not None and name != "generator"
+        )
+        return f"{type(self).__name__}({', '.join(settings)})"
+
     def dataset(self, X, y, device=None) -> "BatchDataset":
         """Return the pictures X as a data set that hands out augmented batches."""
         return BatchDataset(X, y, self, device)
@@ -127,10 +143,15 @@ class RandomHorizontalFlip(Transform):
     def draw(self, n, height, width, generator=None):
         return {"flip": _uniform(0, 1, n, generator) < self.p}
 
+    def keep(self, X):
+        return torch.cat([X, X.flip(self.axis)])
+
+    def take(self, kept, i, params):
+        flip = params["flip"]
+        return _pick(kept, i.to(flip.device) + len(kept) // 2 * flip)
+
     def apply(self, X, params):
-        n, flip = len(X), params["flip"]
-        both = torch.cat([X, X.flip(self.axis)])
-        return _pick(both, torch.arange(n, device=flip.device) + n * flip)
+        return self.take(self.keep(X), torch.arange(len(X)), params)
 
 
 class RandomVerticalFlip(RandomHorizontalFlip):
@@ -468,8 +489,20 @@ class Compose(Transform):
             height, width = t.size or (height, width)
         return params
 
+    def keep(self, X):
+        return self.transforms[0].keep(X) if self.transforms else X
+
+    def take(self, kept, i, params):
+        if not self.transforms:
+            return _pick(kept, i)
+        X = self.transforms[0].take(kept, i, params[0])
+        return self._apply(X, params, first=1)
+
     def apply(self, X, params):
-        for t, p in zip(self.transforms, params, strict=True):
+        return self._apply(X, params, first=0)
+
+    def _apply(self, X, params, first):
+        for t, p in zip(self.transforms[first:], params[first:], strict=True):
             X = t.apply(X, p)
         return X
 
@@ -496,8 +529,7 @@ class BatchDataset(Dataset):
                 f"got {y.dtype} of shape {tuple(y.shape)}"
             )
         try:
-            self.X = X.permute(0, 3, 1, 2).contiguous().to(device)
-            self.y = y.to(device)
+            X, self.y = X.permute(0, 3, 1, 2).to(device), y.to(device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(
                 f"device: expected a device of this machine, such as 'cpu', "
@@ -506,10 +538,11 @@ class BatchDataset(Dataset):
         self.transform = transform
         # A crop that does not fit should say so here, not in the first epoch. The
         # generator of its own leaves everybody else's draws as they were.
-        transform(self.X[:1], generator=torch.Generator())
+        transform(X[:1], generator=torch.Generator())
+        self.kept, self.picture = transform.keep(X).contiguous(), X.shape[2:]
 
     def __len__(self) -> int:
-        return len(self.X)
+        return len(self.y)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
         X, y = self.__getitems__([range(len(self))[i]])
@@ -522,4 +555,5 @@ class BatchDataset(Dataset):
                 "expected num_workers=0, which is faster here anyway"
             )
         i = torch.as_tensor(indices)
-        return to_float(self.transform(_pick(self.X, i))), _pick(self.y, i)
+        params = self.transform.draw(len(i), *self.picture)
+        return to_float(self.transform.take(self.kept, i, params)), _pick(self.y, i)
