@@ -106,9 +106,11 @@ def load_cifar10(
     settings = {"shuffle": bool(is_train), "generator": generator}
     if hasattr(augs, "dataset"):
         dataset = augs.dataset(X, y, device)
+        dataset.source = source
         return _Loader(dataset, batch_size, collate_fn=_ready, **settings)
     if num_workers is None:
         num_workers = default_workers(len(y))
     dataset = PictureDataset(X, y, augs)
+    dataset.source = source
     settings |= {"num_workers": num_workers, "persistent_workers": num_workers > 0}
     return _Loader(dataset, batch_size, **settings)

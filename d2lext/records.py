@@ -53,10 +53,12 @@ def _processor() -> str:
 def describe(net: torch.nn.Module, train_iter, device: torch.device) -> dict:
     """What was trained, on which data and where, ready for JSON."""
     dataset = train_iter.dataset
+    source = getattr(dataset, "source", type(dataset).__name__)
     return {
         "net": type(net).__name__,
         "parameters": sum(p.numel() for p in net.parameters()),
-        "data": getattr(dataset, "source", type(dataset).__name__),
+        # Without the folder, which would mean nothing elsewhere.
+        "data": source.partition(", in ")[0],
         "num_train": len(dataset),
         "batches": len(train_iter),
         "seed": torch.initial_seed(),

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import contextlib
 import hashlib
 import http.client
 import json
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity, extract_archive
@@ -116,8 +118,31 @@ def download_cifar10(
     archive = Path(root, official.filename)
     if check_integrity(archive, official.tgz_md5):
         return archive
-    part = archive.with_name(archive.name + ".part")
     archive.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(archive):
+        # Another process may have fetched it meanwhile.
+        if not check_integrity(archive, official.tgz_md5):
+            _fetch(url, archive, official)
+    return archive
+
+
+@contextlib.contextmanager
+def _alone(archive: Path) -> Iterator[None]:
+    """Wait until no other process is fetching this archive; its end frees the lock."""
+    lock = FileLock(f"{archive}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _note(f"{archive.name} is being downloaded by another process; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetch(url: str, archive: Path, official: type[CIFAR10]) -> None:
+    part = archive.with_name(archive.name + ".part")
     while True:
         had = _size(part)
         try:
@@ -138,7 +163,6 @@ def download_cifar10(
             "try again, or use another mirror"
         )
     os.replace(part, archive)
-    return archive
 
 
 def _fetch_rest(url: str, part: Path) -> None:

@@ -318,6 +318,38 @@ def test_shuffled_labels_stay_with_their_pictures_and_epochs_differ():
     )
 
 
+@pytest.mark.parametrize(
+    "aug",
+    [
+        batch.RandomVerticalFlip(0.3),
+        batch.Compose([]),
+        batch.Compose([batch.Compose([batch.RandomHorizontalFlip()]), *ALL]),
+    ],
+)
+def test_what_a_data_set_prepares_changes_no_picture_and_fits_in_memory(aug):
+    X, y = stored()
+    dataset = aug.dataset(X, y)
+    i = torch.tensor([7, 7, 99, 0, 50])
+    torch.manual_seed(2)
+    Xb, yb = dataset.__getitems__(i.tolist())
+    torch.manual_seed(2)
+    assert torch.equal(Xb, batch.to_float(aug(X[i].permute(0, 3, 1, 2))))
+    assert torch.equal(yb, y[i])
+    assert dataset.kept.untyped_storage().nbytes() <= 2.2 * X.numel()
+
+
+@pytest.mark.parametrize("aug", [*ALL, batch.Compose(ALL, seeded())])
+def test_a_transform_is_written_as_the_code_that_makes_it(aug):
+    again = eval(repr(aug), vars(batch))
+    assert repr(again) == repr(aug) and type(again) is type(aug)
+    torch.manual_seed(0)
+    params = again.draw(24, 32, 32)
+    torch.manual_seed(0)
+    if isinstance(aug, batch.Compose):
+        aug.generator = None
+    assert torch.equal(again.apply(pictures(), params), aug(pictures()))
+
+
 def test_pixels_are_those_of_to_tensor_and_memory_is_one_copy():
     X, y = stored()
     dataset = batch.Compose([]).dataset(X.numpy(), y.numpy())

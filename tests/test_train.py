@@ -158,6 +158,12 @@ def test_a_checkpoint_that_cannot_be_read(tmp_path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"state\.pt: cannot be read"):
         train(TINY, checkpoint=file, resume=True)
+    train(TINY, checkpoint=file)
+    whole = file.read_bytes()
+    for part in (1, 2, 3):  # as after a disk was full
+        file.write_bytes(whole[: part * len(whole) // 4])
+        with pytest.raises(ValueError, match=r"state\.pt: cannot be read"):
+            train(TINY, checkpoint=file, resume=True)
     torch.save({"something": 1}, file)
     with pytest.raises(ValueError, match=r"state\.pt: cannot be read"):
         train(TINY, checkpoint=file, resume=True)
