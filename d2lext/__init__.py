@@ -18,7 +18,7 @@ from d2lext._saved import NAMES
 # Before torch starts its threads, which wait for each other in a loop, 300,000 times by
 # default. Where another program keeps a core busy, that made training ten times slower
 # than going to sleep at once; but waking up costs a third of the speed otherwise. A
-# short wait has neither fault. (Read by GNU's OpenMP, which torch has on Linux.)
+# short wait has little of either. (Read by GNU's OpenMP, which torch has on Linux.)
 _environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 _NAMES = {**NAMES, "explore": "sliders", "data_path": "store"}
