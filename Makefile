@@ -1,9 +1,13 @@
 # make lab      open the lessons in JupyterLab
 # make test     lint, check the collected modules, run the tests and every lesson
 #               (SLOW=1: the slow ones too; PYTEST_ARGS="-k setup": passed to pytest)
+# make doctor   say what of the installation is in order, and what to do about the rest
 # make setup    only make .venv (PYTHON=/path/to/python3.12: with that Python)
 # make bench    run the benchmarks
 # make cifar10  download CIFAR-10 (170 MB) into data/ (URL=...: from a mirror)
+# make answers  save your answers to the exercises (RESTORE=1: put them back)
+# make update   the newest lessons, with your answers put back into them
+# make student  copies of the lessons without solutions, in student/
 # make notebooks  collect the lessons' helpers, then execute and store the lessons
 # make lock     compile requirements.lock (UPGRADE=1: with the newest releases)
 
@@ -13,7 +17,7 @@ export GOMP_SPINCOUNT ?= 3000
 # So that `!pip`, terminals and subprocesses find this environment's programs.
 RUN := PATH="$$PWD/.venv/bin:$$PATH" $(PY)
 
-.PHONY: setup lab test bench cifar10 notebooks lock FORCE
+.PHONY: setup lab test bench doctor cifar10 answers update student notebooks lock FORCE
 .DEFAULT_GOAL := lab
 
 setup: .venv/.ready
@@ -40,8 +44,17 @@ bench: .venv/.ready
 		echo "== $$script"; $(RUN) "$$script" || exit 1; \
 	done
 
+doctor: .venv/.ready
+	@$(RUN) -m d2lext.doctor
+
 cifar10: .venv/.ready
 	@$(RUN) -m d2lext.store --download $(if $(URL),--url '$(URL)')
+
+answers: .venv/.ready
+	@$(RUN) -m d2lext.answers $(if $(RESTORE),restore,save)
+
+update student: .venv/.ready
+	@$(RUN) -m d2lext.answers $@
 
 notebooks: .venv/.ready
 	$(RUN) -m d2lext.collect

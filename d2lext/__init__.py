@@ -21,7 +21,12 @@ from d2lext._saved import NAMES
 # short wait has little of either. (Read by GNU's OpenMP, which torch has on Linux.)
 _environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-_NAMES = {**NAMES, "explore": "sliders", "data_path": "store"}
+_NAMES = {
+    **NAMES,
+    "explore": "sliders",
+    "data_path": "store",
+    "check": "exercises",
+}
 _MODULES = {p.stem for p in Path(__file__).parent.glob("[a-z]*.py")}
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "ShardedBatches",
     "bf16_is_fast",
     "evaluate_accuracy_gpu",
+    "predict",
     "to_device",
     "train_batch_ch13",
     "train_ch13",
@@ -90,7 +91,8 @@ def to_device(X, device):
     return X.to(device, memory_format=layout, non_blocking=True)
 
 
-def _predict(net, X, device, amp):
+def predict(net, X, device, amp=None):
+    """Return net(X) as float32, computed on device; amp: as in `train_batch_ch13`."""
     amp = bf16_is_fast(device) if amp is None else amp
     with torch.autocast(device.type, torch.bfloat16, enabled=amp):
         pred = net(to_device(X, device))
@@ -117,7 +119,7 @@ def train_batch_ch13(net, X, y, loss, trainer, devices, amp=None):
     _check_device(net, device)
     net.train()
     trainer.zero_grad()
-    pred = _predict(net, X, device, amp)
+    pred = predict(net, X, device, amp)
     _check_labels(y, pred)
     y = y.to(device, non_blocking=True)
     l = loss(pred, y)
@@ -156,7 +158,7 @@ def evaluate_accuracy_gpu(net, data_iter, device=None, amp=None):
     hits, count = [], 0
     with torch.no_grad():
         for X, y in data_iter:
-            pred = _predict(net, X, device, amp)
+            pred = predict(net, X, device, amp)
             hits.append(_hits(pred, y.to(device, non_blocking=True)))
             count += y.numel()
     right = torch.stack(hits).sum().item() if hits else 0
@@ -242,6 +244,7 @@ def train_epochs(
     scheduler=None,
     amp=None,
     first=0,
+    train_batch=train_batch_ch13,
 ):
     """Train, and yield a `Point` five times an epoch; the last of five has test_acc.
 
@@ -257,7 +260,7 @@ def train_epochs(
         _set_epoch(train_iter, epoch)
         losses, hits, sums = [], [], [0, 0, 0, 0]
         for i, (X, y) in enumerate(train_iter, 1):
-            l, h = train_batch_ch13(net, X, y, loss, trainer, devices, amp)
+            l, h = train_batch(net, X, y, loss, trainer, devices, amp)
             if scheduler is not None:
                 scheduler.step()
             losses.append(l)
@@ -364,12 +367,14 @@ def train_ch13(
     scheduler=None,
     amp=None,
     about=None,
+    train_batch=train_batch_ch13,
 ):
     """Train, draw the curves in a notebook, and return the history (d2l 14.1).
 
     devices: default all GPUs, or the CPU; scheduler: stepped after every batch; amp:
     as in `train_batch_ch13`; about: a dictionary that is recorded with the run in
-    `data/runs.jsonl`. Whatever ends the run, `train_ch13.history` has what was
+    `data/runs.jsonl`; train_batch: what does a step, called as `train_batch_ch13`.
+    Whatever ends the run, `train_ch13.history` has what was
     measured, and net stays as trained so far. Raises what `train_epochs` raises.
     """
     devices = [torch.device(d) for d in devices or try_all_gpus()]
@@ -379,7 +384,7 @@ def train_ch13(
     net = net.to(devices[0], memory_format=torch.channels_last)
     copies = nn.DataParallel(net, devices) if len(devices) > 1 else net
     drawing = _Curves(num_epochs) if _in_notebook() else None
-    how = {"scheduler": scheduler, "amp": amp}
+    how = {"scheduler": scheduler, "amp": amp, "train_batch": train_batch}
     what = (copies, train_iter, test_iter, loss, trainer, num_epochs, devices)
     try:
         for point in train_epochs(*what, **how):

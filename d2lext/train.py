@@ -5,7 +5,8 @@ In one process, or, unchanged, in as many as `torchrun` starts:
     python -m d2lext.train --policy flip+crop --epochs 10
     torchrun --standalone --nproc-per-node=8 -m d2lext.train --net resnet18
 
-With several policies or seeds every combination is trained, one after the other.
+With several policies, seeds or alphas every combination is trained, one after the
+other; with mixup and CutMix, each batch is mixed one way or the other by chance.
 Each run is added to data/runs.jsonl. --results collects the runs in a file as well,
 and trains only what that file does not have yet.
 """
@@ -14,8 +15,10 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import functools
 import itertools
 import json
+import math
 import os
 import shlex
 import sys
@@ -30,12 +33,21 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from d2lext.mixup import (
+    calibration_bins,
+    cutmix_data,
+    expected_calibration_error,
+    mixup_data,
+    train_batch_mixup,
+)
 from d2lext.multi_gpu import (
     History,
     Point,
     ShardedBatches,
     bf16_is_fast,
     evaluate_accuracy_gpu,
+    predict,
+    train_batch_ch13,
     train_epochs,
     try_all_gpus,
 )
@@ -62,6 +74,8 @@ class Config:
     lr: float = 5e-3
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
+    mixup_alpha: float = 0.0  # 0: no mixup
+    cutmix_alpha: float = 0.0  # with both, each batch is mixed one way or the other
     num_train: int | None = None  # None: all pictures there are
     amp: bool | None = None  # bfloat16 or not; None: where it is fast
 
@@ -123,6 +137,7 @@ def train(
         scheduler,
         config.amp,
         first=len(history),
+        train_batch=_train_batch(config),
     )
     try:
         for point in points:
@@ -133,7 +148,9 @@ def train(
             if checkpoint and _is_first():
                 _save(Path(checkpoint), config, state, history)
             _seed_epoch(config, len(history))
-        run["plain_acc"] = round(evaluate_accuracy_gpu(net, plain_iter, device), 5)
+        plain_acc = evaluate_accuracy_gpu(net, plain_iter, device, config.amp)
+        run["plain_acc"] = round(plain_acc, 5)
+        run |= _calibration(net, test_iter, device, config.amp)
     finally:  # also of a run that was interrupted
         run |= curves(history)
         if history and _is_first():
@@ -153,6 +170,10 @@ def _check(config: Config) -> None:
             raise ValueError(f"{name}: expected a whole number >= 1, got {value}")
     if not config.lr > 0:
         raise ValueError(f"lr: expected a number > 0, got {config.lr}")
+    for name in ("mixup_alpha", "cutmix_alpha"):
+        value = getattr(config, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
 
 
 def _pictures(is_train, root, number=None):
@@ -205,6 +226,43 @@ def _make_scheduler(config, trainer, num_batches):
         div_factor=10,
         final_div_factor=100,
     )
+
+
+def _train_batch(config: Config) -> Callable:
+    """What does a step: plainly, or with mixup, CutMix, or either by chance."""
+    mixes = {mixup_data: config.mixup_alpha, cutmix_data: config.cutmix_alpha}
+    ways = [
+        functools.partial(train_batch_mixup, alpha=alpha, mix=mix)
+        for mix, alpha in mixes.items()
+        if alpha > 0
+    ]
+    if not ways:
+        return train_batch_ch13
+
+    def train_batch(*args):
+        return ways[int(torch.randint(len(ways), ()))](*args)
+
+    return train_batch
+
+
+def _calibration(net, test_iter, device, amp) -> dict:
+    """Test loss and calibration, of the whole test set also in several processes."""
+    net.eval()
+    sums = torch.zeros(1 + 15 * 3, dtype=torch.float64)
+    with torch.no_grad():
+        for X, y in test_iter:
+            pred = predict(net, X, device, amp).cpu()
+            sums[0] += nn.functional.cross_entropy(pred, y.cpu(), reduction="sum")
+            sums[1:] += calibration_bins(pred, y).flatten()
+    if dist.is_initialized():
+        sums = sums.to(device)
+        dist.all_reduce(sums)
+    bins = sums[1:].cpu().reshape(15, 3)
+    return {
+        "test_loss": round(sums[0].item() / bins[:, 0].sum().item(), 5),
+        "ece": round(expected_calibration_error(bins), 5),
+        "bins": [[int(n), round(c, 4), int(h)] for n, c, h in bins.tolist()],
+    }
 
 
 def _seed_epoch(config: Config, epoch: int) -> None:
@@ -263,10 +321,11 @@ def _restore(path: str | os.PathLike, config: Config, state: dict) -> History | 
             f"checkpoint {path}: cannot be read ({error}); delete it to start anew"
         ) from error
     ours = dataclasses.asdict(config)
+    theirs = dataclasses.asdict(Config()) | theirs  # it may be of an older version
     other = [
-        f"{name} was {theirs.get(name)!r}, is {value!r}"
+        f"{name} was {theirs[name]!r}, is {value!r}"
         for name, value in ours.items()
-        if theirs.get(name) != value
+        if theirs[name] != value
     ]
     if other:
         raise ValueError(
@@ -320,8 +379,9 @@ class Results:
 
     def has(self, config: Config) -> bool:
         wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+        default = dataclasses.asdict(Config())  # for what the run did not know yet
         return any(
-            all(run.get(name) == value for name, value in wanted.items())
+            all(run.get(n, default[n]) == value for n, value in wanted.items())
             and len(run["test_acc"]) == config.epochs
             for run in self.content["runs"]
         )
@@ -366,6 +426,8 @@ def _parser() -> argparse.ArgumentParser:
     add("lr", "highest learning rate of AdamW", type=float)
     add("weight-decay", "of AdamW", type=float)
     add("label-smoothing", "of the loss", type=float)
+    add("mixup-alpha", "of mixup; 0: none", nargs="+", type=float)
+    add("cutmix-alpha", "of CutMix; 0: none", nargs="+", type=float)
     add("num-train", "training pictures to use (default: all)", type=int)
     parser.add_argument(
         "--no-amp", dest="amp", action="store_false", default=None, help="no bfloat16"
@@ -383,13 +445,14 @@ def _configs(args: argparse.Namespace) -> list[Config]:
     names = {field.name for field in dataclasses.fields(Config)}
     given = {name: value for name, value in vars(args).items() if name in names}
     given["widths"] = tuple(given["widths"])
+    several = ("policy", "mixup_alpha", "cutmix_alpha", "seed")
     listed = (
-        [given[name]] if not isinstance(given[name], list) else given[name]
-        for name in ("policy", "seed")
+        given[name] if isinstance(given[name], list) else [given[name]]
+        for name in several
     )
     return [
-        Config(**given | {"policy": policy, "seed": seed})
-        for policy, seed in itertools.product(*listed)
+        Config(**given | dict(zip(several, values, strict=True)))
+        for values in itertools.product(*listed)
     ]
 
 

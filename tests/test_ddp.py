@@ -156,6 +156,7 @@ def test_a_process_that_dies_ends_the_run(pictures: Path, launched) -> None:
 def test_a_killed_run_is_resumed(pictures: Path, launched) -> None:
     checkpoint = pictures / "state.pt"
     options = ["--epochs", "60", "--checkpoint", str(checkpoint)]
+    options += ["--mixup-alpha", "0.5"]
     run = launched(pictures, *options)
     wait_for(checkpoint, run)
     kill(run)
@@ -170,3 +171,5 @@ def test_a_killed_run_is_resumed(pictures: Path, launched) -> None:
     recorded = json.loads((pictures / "runs.jsonl").read_text().splitlines()[-1])
     assert recorded["processes"] == 2
     assert len(recorded["test_acc"]) == 60
+    counts, _, hits = zip(*recorded["bins"], strict=True)  # of both processes
+    assert sum(counts) == 20 and sum(hits) == round(recorded["test_acc"][-1] * 20)

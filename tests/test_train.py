@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from PIL import Image
 
 from d2lext import train as command
 from d2lext.records import read_runs
-from d2lext.store import CLASSES
+from d2lext.store import CLASSES, read_cifar10
 from d2lext.train import Config, main, train
 
 TINY = Config(policy="all", epochs=4, batch_size=16, widths=(8, 8, 8))
@@ -85,11 +86,43 @@ def test_part_of_the_pictures(capsys) -> None:
         ({"num_train": 0}, "num_train: "),
         ({"lr": 0.0}, "lr: "),
         ({"lr": float("nan")}, "lr: "),
+        ({"mixup_alpha": -0.1}, "mixup_alpha: expected a finite number >= 0"),
+        ({"cutmix_alpha": float("inf")}, "cutmix_alpha: "),
     ],
 )
 def test_configs_that_cannot_be(changed: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         train(dataclasses.replace(TINY, **changed))
+
+
+def test_mixing_is_part_of_the_config() -> None:
+    alphas = [(0.0, 0.0), (0.5, 0.0), (0.0, 1.0), (0.5, 1.0)]
+    nets = []
+    for mixup_alpha, cutmix_alpha in alphas:
+        mixed = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha}
+        config = dataclasses.replace(TINY, **mixed)
+        trained = train(config)
+        assert trained.run.items() >= mixed.items()
+        assert torch.equal(flat(train(config).net), flat(trained.net))
+        nets.append(flat(trained.net))
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(nets, 2))
+
+
+def test_test_loss_and_calibration_are_those_of_the_net() -> None:
+    config = dataclasses.replace(TINY, amp=False)
+    net, history, run = train(config)
+    X, y, *_ = read_cifar10(False)
+    with torch.no_grad():
+        pred = net(X.permute(0, 3, 1, 2).float() / 255)
+    loss = torch.nn.functional.cross_entropy(pred, y).item()
+    assert run["test_loss"] == pytest.approx(loss, abs=1e-4)
+    counts, confidences, hits = zip(*run["bins"], strict=True)
+    assert sum(counts) == len(y)
+    assert sum(hits) == round(history[-1].test_acc * len(y))
+    assert sum(confidences) == pytest.approx(
+        pred.softmax(1).amax(1).sum().item(), abs=1e-2
+    )
+    assert 0 <= run["ece"] <= 1
 
 
 def test_a_ruined_net_stops_the_run_and_keeps_the_epochs(monkeypatch) -> None:
@@ -126,6 +159,18 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path) -> None:
     whole = train(TINY)
     assert torch.equal(flat(net), flat(whole.net))
     assert numbers(history) == numbers(whole.history)
+
+
+def test_a_checkpoint_from_before_there_was_mixup_can_be_resumed(tmp_path) -> None:
+    file = tmp_path / "state.pt"
+    train(TINY, checkpoint=file)
+    saved = torch.load(file)
+    del saved["config"]["mixup_alpha"]
+    torch.save(saved, file)
+    assert len(train(TINY, checkpoint=file, resume=True).history) == TINY.epochs
+    mixed = dataclasses.replace(TINY, mixup_alpha=0.5)
+    with pytest.raises(ValueError, match=r"mixup_alpha was 0\.0, is 0\.5"):
+        train(mixed, checkpoint=file, resume=True)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path) -> None:
@@ -183,6 +228,25 @@ def test_results_collect_runs_and_train_only_what_is_missing(tmp_path, capsys) -
     assert done == [("none", 0), ("flip", 0), ("none", 1), ("flip", 1)]
     assert content["command"].startswith("python -m d2lext.train --epochs 2")
     assert len(read_runs()) == 4
+
+
+def test_every_combination_of_alphas_is_trained(tmp_path) -> None:
+    file = tmp_path / "results.json"
+    alphas = ["--mixup-alpha", "0", "0.5", "--cutmix-alpha", "0", "1"]
+    assert main([*OPTIONS, *alphas, "--results", str(file)]) == 0
+    runs = json.loads(file.read_text())["runs"]
+    done = [(run["mixup_alpha"], run["cutmix_alpha"]) for run in runs]
+    assert done == [(0, 0), (0, 1), (0.5, 0), (0.5, 1)]
+
+
+def test_results_from_before_there_was_mixup_count(tmp_path, capsys) -> None:
+    file = tmp_path / "results.json"
+    assert main([*OPTIONS, "--results", str(file)]) == 0
+    content = json.loads(file.read_text())
+    del content["runs"][0]["mixup_alpha"], content["runs"][0]["cutmix_alpha"]
+    file.write_text(json.dumps(content))
+    assert main([*OPTIONS, "--results", str(file)]) == 0
+    assert "1 runs were in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"runs": 1', "[]"])

@@ -5,7 +5,8 @@ step, Adam as torch makes it by default, PIL pictures augmented one at a time (i
 process, and in two workers; the better counts). Ours: `train_batch_ch13` and
 `train_epochs`, whole batches, Adam fused. Rounds alternate, and the median counts.
 Prints examples a second and the ratios, for a training step of ResNet-18 and for whole
-epochs of the small net on random pictures of CIFAR-10's size.
+epochs of the small net on random pictures of CIFAR-10's size. Then what mixing adds to
+a step of ResNet-18: `mixup_data`, `cutmix_data`, and the loss taken twice.
 """
 
 import statistics
@@ -20,6 +21,7 @@ from torchvision import transforms
 
 from d2lext import batch
 from d2lext.cifar10 import PictureDataset
+from d2lext.mixup import cutmix_data, mixup_criterion, mixup_data
 from d2lext.multi_gpu import bf16_is_fast, train_batch_ch13, train_epochs, try_all_gpus
 from d2lext.training import resnet18, small_net
 
@@ -108,6 +110,44 @@ def epoch_runners() -> dict[str, Callable[[], float]]:
     }
 
 
+def mixing_shares() -> dict[str, float]:
+    """What mixing and its loss take, as a part of a step of ResNet-18."""
+    X = torch.rand(STEP_BATCH, 3, 32, 32, device=DEVICE)
+    X = X.to(memory_format=torch.channels_last)
+    y = torch.randint(0, 10, (STEP_BATCH,), device=DEVICE)
+    net = resnet18(10, 3).to(DEVICE, memory_format=torch.channels_last)
+    trainer = torch.optim.Adam(net.parameters(), fused=True)
+    pred = torch.randn(STEP_BATCH, 10, device=DEVICE, requires_grad=True)
+
+    def mixed(mix, per_example: bool) -> None:
+        _, y_a, y_b, lam = mix(X, y, 0.5, per_example)
+        mixup_criterion(LOSS, pred, y_a, y_b, lam).sum().backward()
+
+    def plain() -> None:
+        LOSS(pred, y).sum().backward()
+
+    def seconds(run: Callable[[], object], times: int) -> float:
+        taken = []
+        for _ in range(times):
+            start = time.perf_counter()
+            run()
+            float(pred.detach().sum())  # waits for the device
+            taken.append(time.perf_counter() - start)
+        return statistics.median(taken)
+
+    run = (net, X, y, LOSS, trainer, [DEVICE])
+    step = seconds(lambda: float(train_batch_ch13(*run)[0]), ROUNDS + 1)
+    before = seconds(plain, 50)
+    return {
+        f"{mix.__name__}, {'each picture' if per_example else 'one'} lambda": (
+            seconds(lambda m=mix, p=per_example: mixed(m, p), 50) - before
+        )
+        / step
+        for mix in (mixup_data, cutmix_data)
+        for per_example in (False, True)
+    }
+
+
 def together(examples):
     return examples
 
@@ -135,6 +175,9 @@ def main() -> None:
     print(f"{'':36}{'examples/s':>10}{'ratio':>8}")
     compare(f"ResNet-18, one step, batches of {STEP_BATCH}", step_runners())
     compare(f"small net, an epoch of {N:,}, flip and crop", epoch_runners())
+    print("what mixing adds to a step of ResNet-18")
+    for name, share in mixing_shares().items():
+        print(f"    {name:42}{share:8.2%}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,422 @@
+"""Tell a learner whether the answer to an exercise is right, and if not, why.
+
+`check(id, answer)` tries the answer on fresh random inputs and prints one line. What it
+looks at is the behaviour: values, statistics over many draws, independence across the
+batch, and whether the input was written to; never the text of the answer.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+from d2lext.sliders import seeded
+
+LIMIT = 10.0  # seconds for one check
+SIGMAS = 6  # a right answer fails by chance once in 10**9 times
+N = 3000  # pictures that statistics are taken over
+
+# Of every exercise: what is said of a right answer, and of each mistake. A key of ANY
+# may occur in all of them.
+ANY = {
+    "unanswered": "not answered yet.",
+    "none": "returned None. Is a return missing?",
+    "type": "should return {wanted}, got {got}.",
+    "shape": "should return shape {wanted}, got {got}.",
+    "raised": "raised {error}. It was called with {called}.",
+    "written": "the input was changed. Work on a copy, or on new tensors.",
+    "slow": f"took longer than {LIMIT:.0f} s, and was given up.",
+    "other": "the values are wrong; compare a small case with one made by hand.",
+    "frozen": "two calls in a row draw the same. Draw in the function, without a seed.",
+}
+WORDS = {
+    "1.1": {
+        "right": "an index that runs backwards along the width mirrors all pictures.",
+        "same": "the pictures came back as they were.",
+        "upside": "that is upside down: the rows run backwards, not the columns.",
+        "channels": "the colour channels were exchanged, not the columns.",
+        "order": "the pictures come in another order, and none is mirrored.",
+    },
+    "2.1": {
+        "right": "each picture has its own place, and every place is as likely.",
+        "mixed": "a crop should be one connected piece of the picture with its number.",
+        "together": "all pictures are cropped at the same place. One draw for each.",
+        "diagonal": "row and column are always the same number. Draw both.",
+        "first": "the crop never begins at the first row or column.",
+        "last": "the last row or column is never reached: h - size + 1 rows are "
+        "possible beginnings, and randint's upper end is not drawn.",
+        "uneven": "some places are drawn more often than others.",
+    },
+    "3.1": {
+        "right": "one factor for each picture, drawn evenly around 1, and clipped.",
+        "unclipped": "values above 1 come out. Clip to the range of pixels.",
+        "added": "something is added. Brightness *multiplies*, so that black stays.",
+        "together": "all pictures have the same factor. One draw for each.",
+        "pixels": "within a picture the factor differs. That is noise, not brightness.",
+        "range": "factors should lie between 1 - amount and 1 + amount; found {found}.",
+        "centre": "the mean factor should be 1, found {found}: brighter and darker "
+        "are not equally likely.",
+        "uneven": "the factors should be spread evenly, to both ends of the range.",
+    },
+    "4.1": {
+        "right": "the mean of the two answers, as probabilities.",
+        "plain": "that is the answer for the pictures as they are, alone.",
+        "mirrored": "that is the answer for the mirrored pictures, alone.",
+        "logits": "that is the mean *before* softmax. Take probabilities, then the "
+        "mean.",
+        "sum": "the rows add up to 2. Take the mean, not the sum.",
+        "labels": "return probabilities, not the classes guessed.",
+        "upside": "the second view is upside down. Mirror along the width.",
+    },
+    "6.1": {
+        "right": "half of the pictures at first, then the other half, in turn.",
+        "independent": "an epoch should mirror just those that the one before did not; "
+        "here it draws anew. Let the first draw depend on a seed of its own.",
+        "together": "within an epoch all pictures are mirrored or none. About half of "
+        "them should be.",
+        "constant": "every epoch mirrors the same pictures.",
+        "part": "about half of the pictures should be mirrored, found {found}.",
+        "epochs": "epochs 0 and 1 are right, but epochs 2 and 3 do not repeat them.",
+    },
+    "7.1": {
+        "right": "every example once, on one process, in an order that all agree on.",
+        "missing": "{found} of {n} examples are left out.",
+        "twice": "{found} of {n} examples come more than once. Do the processes "
+        "shuffle with the same seed?",
+        "unshuffled": "the examples come in their order. Shuffle, with the seed.",
+        "seed": "another seed gives the same order.",
+        "uneven": "the shares differ by {found} examples; 1 is the most that is "
+        "needed.",
+    },
+    "9.1": {
+        "right": "each picture has its own lambda, and its label has it too.",
+        "one": "all pictures have the same lambda. Draw n of them.",
+        "swapped": "lam belongs to the second picture here; it is the share of x.",
+        "labels": "y_b is not the label of the picture that was mixed in. Use one "
+        "permutation for both.",
+        "partners": "a picture was mixed in several times, or never. Use a "
+        "permutation.",
+        "range": "lambda should lie between 0 and 1; found {found}.",
+        "beta": "lambda has the wrong spread: its variance should be {wanted:.3f} for "
+        "this alpha, found {found:.3f}. Is it Beta(alpha, alpha)?",
+    },
+}
+
+
+class AnswerError(Exception):
+    """A mistake, by its key in the table of words."""
+
+    def __init__(self, key: str, **values: object) -> None:
+        super().__init__(key)
+        self.key, self.values = key, values
+
+
+def check(id: str, answer: object) -> None:
+    """Print whether `answer` solves exercise `id`: not yet, wrong and why, or right.
+
+    Takes at most 10 s, leaves the random generators as they were, and raises nothing,
+    whatever the answer does. An id that does not exist is said to be one.
+    """
+    print(f"{id}: {verdict(id, answer)[1]}")
+
+
+def verdict(id: str, answer: object) -> tuple[str, str]:
+    """The key of what `check` found, and its words; "right" if it is."""
+    if id not in CHECKS:
+        known = ", ".join(CHECKS)
+        return "unknown", f"there is no such exercise; there are {known}."
+    wrong = _tried(CHECKS[id], answer)
+    if wrong is None:
+        return "right", f"right: {WORDS[id]['right']}"
+    words = (WORDS[id] | ANY)[wrong.key].format(**wrong.values)
+    if wrong.key in ("unanswered", "slow"):
+        return wrong.key, words
+    return wrong.key, f"not yet: {words}"
+
+
+def _tried(test: Callable, answer: object) -> AnswerError | None:
+    if answer is ...:
+        return AnswerError("unanswered")
+    if not callable(answer):
+        return AnswerError("type", wanted="a function", got=_kind(answer))
+    found: list[AnswerError | None] = []
+
+    def run() -> None:
+        try:
+            test(answer)
+            found.append(None)
+        except AnswerError as wrong:
+            found.append(wrong)
+        except BaseException as error:  # SystemExit too: nothing may reach the reader
+            found.append(_raised(error, "what it should be able to take"))
+
+    # Seeded anew at each check, from the system: fresh inputs, and the reader's own
+    # generators undisturbed.
+    with seeded(random.SystemRandom().randrange(2**31)):
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(LIMIT)
+    return found[0] if found else AnswerError("slow")
+
+
+def _raised(error: BaseException, called: str) -> AnswerError:
+    name = type(error).__name__
+    words = str(error).partition("\n")[0]
+    return AnswerError(
+        "raised", error=f"{name}: {words}" if words else name, called=called
+    )
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor {value.dtype}".replace("torch.", "of ")
+    return type(value).__name__
+
+
+def _called(answer: Callable, *args: object) -> object:
+    """answer(*args); an AnswerError if it raises or changes its input."""
+    before = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
+    try:
+        result = answer(*args)
+    except Exception as error:
+        shown = (
+            f"{a.dtype} {tuple(a.shape)}" if isinstance(a, torch.Tensor) else str(a)
+            for a in args
+        )
+        raise _raised(error, ", ".join(shown)) from error
+    if result is ...:
+        raise AnswerError("unanswered")
+    if result is None:
+        raise AnswerError("none")
+    for old, new in zip(before, args, strict=True):
+        if isinstance(old, torch.Tensor) and not torch.equal(old, new):
+            raise AnswerError("written")
+    return result
+
+
+def _tensor(answer: Callable, *args: object, shape: tuple[int, ...]) -> torch.Tensor:
+    result = _called(answer, *args)
+    if not isinstance(result, torch.Tensor):
+        raise AnswerError("type", wanted="a tensor", got=_kind(result))
+    if result.shape != torch.Size(shape):
+        raise AnswerError("shape", wanted=shape, got=tuple(result.shape))
+    return result.detach()
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-5)
+
+
+def _even(counts: torch.Tensor) -> bool:
+    """Whether all of these counts could be equal but for chance."""
+    mean = counts.double().mean()
+    return bool(((counts - mean).abs() < SIGMAS * mean.sqrt()).all())
+
+
+def _flip(answer: Callable) -> None:
+    for X in (torch.rand(3, 3, 5, 6), torch.randint(0, 256, (4, 3, 4, 4)).byte()):
+        Y = _tensor(answer, X, shape=tuple(X.shape))
+        mistakes = {"same": X, "upside": X.flip(2), "channels": X.flip(1)}
+        mistakes["order"] = X.flip(0)
+        _compare(Y, X.flip(3), mistakes)
+        if Y.dtype != X.dtype:
+            raise AnswerError("type", wanted=_kind(X), got=_kind(Y))
+
+
+def _compare(found: torch.Tensor, right: torch.Tensor, mistakes: dict) -> None:
+    if _same(found, right):
+        return
+    for key, values in mistakes.items():
+        if _same(found, values):
+            raise AnswerError(key)
+    raise AnswerError("other")
+
+
+def _crop(answer: Callable) -> None:
+    n, height, width, size = N, 7, 9, 4
+    picture, row, column = torch.meshgrid(
+        *(torch.arange(k, dtype=torch.float32) for k in (n, height, width)),
+        indexing="ij",
+    )
+    X = torch.stack([picture, row, column], 1)  # every pixel says where it is
+    first, second = (_tensor(answer, X, size, shape=(n, 3, size, size)) for _ in "ab")
+    begin = first[:, :, :1, :1]  # (n, 3, 1, 1)
+    expected = torch.stack([picture, row, column], 1)[:, :, :size, :size].clone()
+    expected[:, 1:] += begin[:, 1:]
+    if not _same(first, expected):
+        raise AnswerError("mixed")
+    rows, columns = begin[:, 1:].long().flatten(1).T
+    if (rows == rows[0]).all() and (columns == columns[0]).all():
+        raise AnswerError("together")
+    if torch.equal(first, second):
+        raise AnswerError("frozen")
+    if torch.equal(rows, columns):
+        raise AnswerError("diagonal")
+    if rows.min() > 0 or columns.min() > 0:
+        raise AnswerError("first")
+    if rows.max() < height - size or columns.max() < width - size:
+        raise AnswerError("last")
+    places = rows * (width - size + 1) + columns
+    if not _even(places.bincount(minlength=(height - size + 1) * (width - size + 1))):
+        raise AnswerError("uneven")
+
+
+def _brightness(answer: Callable) -> None:
+    amount = 0.4
+    X = torch.empty(N, 3, 2, 2)
+    X[..., 0], X[..., 1] = 0.5, 0.9  # the second is clipped at times
+    first, second = (_tensor(answer, X, amount, shape=tuple(X.shape)) for _ in "ab")
+    if first.max() > 1 + 1e-5:
+        raise AnswerError("unclipped")
+    factors = first[..., 0].flatten(1) / 0.5  # (n, places)
+    factor, free = factors[:, 0], first[:, 0, 0, 1] < 1 - 1e-4
+    if not _same(factors, factor[:, None].expand_as(factors)):
+        raise AnswerError("pixels")
+    moved = first[:, 0, 0] - X[:, 0, 0]  # (n, 2)
+    if (factor - 1).abs().max() > 1e-3 and _same(moved[free, 0], moved[free, 1]):
+        raise AnswerError("added")
+    if not _same(first[:, 0, 0, 1], (0.9 * factor).clamp(0, 1)):
+        raise AnswerError("other")
+    if _same(factor, factor[:1].expand_as(factor)):
+        raise AnswerError("together")
+    if torch.equal(first, second):
+        raise AnswerError("frozen")
+    if factor.min() < 1 - amount - 1e-4 or factor.max() > 1 + amount + 1e-4:
+        raise AnswerError("range", found=f"{factor.min():.2f} to {factor.max():.2f}")
+    if abs(factor.mean() - 1) > SIGMAS * amount / (3 * N) ** 0.5:
+        raise AnswerError("centre", found=f"{factor.mean():.2f}")
+    if not _even(factor.histc(10, 1 - amount, 1 + amount)):
+        raise AnswerError("uneven")
+
+
+def _two_views(answer: Callable) -> None:
+    X = torch.rand(5, 3, 4, 4)
+    weight = torch.randn(6, 48)
+
+    def net(X: torch.Tensor) -> torch.Tensor:
+        return F.linear(X.flatten(1), weight)
+
+    right = (net(X).softmax(1) + net(X.flip(3)).softmax(1)) / 2
+    found = _called(answer, net, X)
+    if isinstance(found, torch.Tensor) and found.shape == (5,):
+        raise AnswerError("labels")
+    found = _tensor(answer, net, X, shape=(5, 6))
+    mistakes = {
+        "plain": net(X).softmax(1),
+        "mirrored": net(X.flip(3)).softmax(1),
+        "sum": 2 * right,
+        "logits": (net(X) + net(X.flip(3))) / 2,
+        "upside": (net(X).softmax(1) + net(X.flip(2)).softmax(1)) / 2,
+    }
+    if _same(found, mistakes["logits"].softmax(1)):
+        raise AnswerError("logits")
+    _compare(found, right, mistakes)
+
+
+def _turns(answer: Callable) -> None:
+    epochs = []
+    for epoch in range(4):
+        flips = _tensor(answer, N, epoch, shape=(N,))
+        if flips.dtype != torch.bool:
+            raise AnswerError("type", wanted="a tensor of bool", got=_kind(flips))
+        epochs.append(flips)
+    first, second, third, fourth = epochs
+    if all(flips.all() or not flips.any() for flips in epochs):
+        raise AnswerError("together")
+    part = first.double().mean().item()
+    if abs(part - 0.5) > SIGMAS * 0.5 / N**0.5:
+        raise AnswerError("part", found=f"{part:.0%}")
+    if torch.equal(first, second):
+        raise AnswerError("constant")
+    if not torch.equal(second, ~first):
+        raise AnswerError("independent")
+    if not (torch.equal(third, first) and torch.equal(fourth, second)):
+        raise AnswerError("epochs")
+
+
+def _shards(answer: Callable) -> None:
+    n, world_size = 103, 4
+
+    def order(seed: int) -> list[list[int]]:
+        shares = [_called(answer, n, rank, world_size, seed) for rank in range(4)]
+        try:
+            return [list(map(int, share)) for share in shares]
+        except (TypeError, ValueError):
+            raise AnswerError("type", wanted="indices", got=_kind(shares[0])) from None
+
+    shares = order(1)
+    together = sorted(i for share in shares for i in share)
+    twice = len(together) - len(set(together))
+    if twice:
+        raise AnswerError("twice", found=twice, n=n)
+    missing = n - len(set(together) & set(range(n)))
+    if missing:
+        raise AnswerError("missing", found=missing, n=n)
+    lengths = list(map(len, shares))
+    if max(lengths) - min(lengths) > 1:
+        raise AnswerError("uneven", found=max(lengths) - min(lengths))
+    if all(share == sorted(share) for share in shares):
+        raise AnswerError("unshuffled")
+    if order(2) == shares:
+        raise AnswerError("seed")
+
+
+def _mixed(answer: Callable) -> None:
+    n, alpha = 400, 0.5
+    x, y = torch.eye(n).reshape(n, 1, 1, n), torch.randperm(n)  # labels all differ
+    results = [_called(answer, x, y, alpha) for _ in range(5)]
+    lams = []
+    for result in results:
+        if not isinstance(result, tuple | list) or len(result) != 4:
+            raise AnswerError("type", wanted="mixed, y_a, y_b, lam", got=_kind(result))
+        lams.append(_own_lams(result, x, y))
+    lam = torch.cat(lams).double()
+    if torch.equal(lams[0], lams[1]):
+        raise AnswerError("frozen")
+    spread = 1 / (4 * (2 * alpha + 1))
+    # Of the variance of 2,000 draws, whose own spread is 0.35 times it.
+    if abs(lam.var() - spread) > SIGMAS * 0.5 * spread / len(lam) ** 0.5:
+        raise AnswerError("beta", wanted=spread, found=lam.var().item())
+
+
+def _own_lams(result: tuple, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    n = len(y)
+    mixed, y_a, y_b, lam = (torch.as_tensor(part) for part in result)
+    if lam.numel() == 1 or (lam == lam.flatten()[0]).all():
+        raise AnswerError("one")
+    if lam.numel() != n:
+        raise AnswerError("shape", wanted=(n,), got=tuple(lam.shape))
+    lam = lam.flatten().float()
+    if lam.min() < 0 or lam.max() > 1:
+        raise AnswerError("range", found=f"{lam.min():.2f} to {lam.max():.2f}")
+    if mixed.shape != x.shape:
+        raise AnswerError("shape", wanted=tuple(x.shape), got=tuple(mixed.shape))
+    weights = mixed.reshape(n, n).float()  # of every picture in every mixture
+    own, others = weights.diagonal(), weights - weights.diagonal().diag()
+    partner = others.argmax(1)
+    alone = others.amax(1) == 0  # mixed with itself, or not at all
+    partner[alone] = alone.nonzero().flatten()
+    if _same(own[~alone], 1 - lam[~alone]) and not _same(own[~alone], lam[~alone]):
+        raise AnswerError("swapped")
+    if not _same(own[~alone], lam[~alone]):
+        raise AnswerError("other")
+    # Where lambda is 1 the partner does not show.
+    shown = ~alone & (lam < 1)
+    if partner[shown].unique().numel() != shown.sum():
+        raise AnswerError("partners")
+    if not torch.equal(y_a, y) or not torch.equal(y_b[shown], y[partner[shown]]):
+        raise AnswerError("labels")
+    return lam
+
+
+CHECKS: dict[str, Callable[[Callable], None]] = {
+    "1.1": _flip,
+    "2.1": _crop,
+    "3.1": _brightness,
+    "4.1": _two_views,
+    "6.1": _turns,
+    "7.1": _shards,
+    "9.1": _mixed,
+}

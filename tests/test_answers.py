@@ -1,0 +1,253 @@
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from d2lext import answers
+from d2lext.answers import is_stub, restore, save, student, update
+
+STUB = "def f(x):\n    return ..."
+MINE = "def f(x):\n    return x + 1"
+SAID = nbformat.v4.new_output("stream", text="1.1: right: because.\n")
+
+
+def lesson(*exercises: str, extra: int = 0) -> nbformat.NotebookNode:
+    new = nbformat.v4
+    cells = [new.new_markdown_cell("More.", id=f"more-{i}") for i in range(extra)]
+    for id in exercises:
+        s = id.replace(".", "-")
+        tagged = [{"tags": ["answer"]}, {}, {"tags": ["solution"]}]
+        for kind, metadata in zip(("answer", "check", "solution"), tagged, strict=True):
+            source = STUB if kind == "answer" else f"{kind}('{id}')"
+            cells.append(new.new_code_cell(source, id=f"{kind}-{s}", metadata=metadata))
+    return new.new_notebook(cells=cells)
+
+
+def write(root: Path, name: str, nb: nbformat.NotebookNode) -> Path:
+    path = root / "notebooks" / name
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(nb, path)
+    return path
+
+
+def cell(path: Path, slug: str) -> nbformat.NotebookNode:
+    return next(c for c in nbformat.read(path, 4).cells if c.id == slug)
+
+
+def answered(path: Path, slug: str = "answer-1-1", source: str = MINE) -> None:
+    nb = nbformat.read(path, 4)
+    next(c for c in nb.cells if c.id == slug).source = source
+    check = next(c for c in nb.cells if c.id == slug.replace("answer", "check"))
+    check.outputs = [SAID]
+    nbformat.write(nb, path)
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Path:
+    write(tmp_path, "01_a.ipynb", lesson("1.1", "1.2"))
+    write(tmp_path, "02_b.ipynb", lesson("2.1"))
+    return tmp_path
+
+
+def test_an_answer_survives_a_new_lesson(course) -> None:
+    answered(course / "notebooks/01_a.ipynb")
+    assert save(course) == ["1.1: right", "1.2: untouched", "2.1: untouched"]
+    path = write(course, "01_a.ipynb", lesson("1.2", "1.1", extra=3))
+    assert restore(course)[0] == "1.1: right, put back into 01_a.ipynb"
+    assert cell(path, "answer-1-1").source == MINE
+    assert cell(path, "check-1-1").outputs == [SAID]
+    assert cell(path, "answer-1-2").source == STUB
+    assert cell(path, "more-2").source == "More."
+
+
+def test_an_answer_follows_its_exercise_to_another_lesson(course) -> None:
+    answered(course / "notebooks/01_a.ipynb")
+    save(course)
+    (course / "notebooks/01_a.ipynb").unlink()
+    path = write(course, "07_new_name.ipynb", lesson("7.1", "1.1"))
+    restore(course)
+    assert cell(path, "answer-1-1").source == MINE
+
+
+def test_an_exercise_that_is_gone_keeps_its_answer_in_the_file(course) -> None:
+    answered(course / "notebooks/01_a.ipynb")
+    save(course)
+    write(course, "01_a.ipynb", lesson("1.2"))
+    assert "no lesson has this exercise any more" in restore(course)[0]
+    save(course)
+    file = course / "answers/answers.json"
+    assert json.loads(file.read_text())["answers"]["1.1"]["source"] == MINE
+
+
+def test_another_answer_in_the_lesson_is_left_alone(course) -> None:
+    path = course / "notebooks/01_a.ipynb"
+    answered(path)
+    save(course)
+    answered(path, source="def f(x):\n    return x + 2")
+    before = path.read_bytes()
+    assert "has another answer, which was left alone" in restore(course)[0]
+    assert path.read_bytes() == before
+
+
+def test_nothing_saved_is_lost_by_saving_again(course) -> None:
+    path = course / "notebooks/01_a.ipynb"
+    answered(path)
+    save(course)
+    answered(path, source=STUB)
+    assert save(course)[0] == "1.1: untouched in 01_a.ipynb; the saved answer stays"
+    answered(path, source="def f(x):\n    return 3")
+    save(course)
+    found = json.loads((course / "answers/answers.json").read_text())["answers"]["1.1"]
+    assert found["source"].endswith("3")
+    assert found["earlier"] == [{"source": MINE}]
+    save(course)
+    found = json.loads((course / "answers/answers.json").read_text())["answers"]["1.1"]
+    assert found["earlier"] == [{"source": MINE}]
+
+
+def test_lessons_are_backed_up_before_they_are_written(course) -> None:
+    path = course / "notebooks/01_a.ipynb"
+    answered(path)
+    save(course)
+    answered(path, source=STUB)
+    before = path.read_bytes()
+    restore(course)
+    (backup,) = (course / "answers/backup").glob("*/01_a.ipynb")
+    assert backup.read_bytes() == before
+    restore(course)  # nothing to do, so nothing more to back up
+    assert len(list((course / "answers/backup").iterdir())) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"answers": {"1.1": {}}}'])
+def test_a_file_that_holds_no_answers(course, content) -> None:
+    file = course / "answers/answers.json"
+    file.parent.mkdir()
+    file.write_text(content)
+    for function in (save, restore):
+        with pytest.raises(ValueError, match="holds no answers"):
+            function(course)
+    assert file.read_text() == content
+
+
+def test_a_lesson_that_cannot_be_read(course) -> None:
+    answered(course / "notebooks/01_a.ipynb")
+    save(course)
+    (course / "notebooks/02_b.ipynb").write_text('{"cells": [')
+    for function in (save, restore):
+        with pytest.raises(ValueError, match=r"02_b\.ipynb: cannot be read"):
+            function(course)
+
+
+def test_restoring_nothing(course) -> None:
+    with pytest.raises(ValueError, match="no saved answers"):
+        restore(course)
+
+
+def test_a_killed_write_leaves_the_old_file(course, monkeypatch) -> None:
+    path = course / "notebooks/01_a.ipynb"
+    answered(path)
+    save(course)
+    file = course / "answers/answers.json"
+    before = file.read_bytes()
+    answered(path, source="def f(x):\n    return 3")
+
+    def killed(*args) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save(course)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("source", "stub"),
+    [
+        (STUB, True),
+        ("def f(x):\n    # my thoughts\n    return ...", True),
+        (MINE, False),
+        ("def f(x):\n    return", False),
+        ("def f(x):\n    retur", False),
+        (f"import math\n{STUB}", False),
+        ("def f(x):\n    if x:\n        return 1\n    return ...", False),
+    ],
+)
+def test_what_counts_as_untouched(source, stub) -> None:
+    assert is_stub(source) == stub
+
+
+def test_what_the_check_said_last(course) -> None:
+    path = course / "notebooks/01_a.ipynb"
+    for text, state in {
+        "1.1: not yet: no.": "wrong",
+        "1.1: right: yes.": "right",
+        "": "not checked yet",
+    }.items():
+        answered(path)
+        nb = nbformat.read(path, 4)
+        check = next(c for c in nb.cells if c.id == "check-1-1")
+        check.outputs = [nbformat.v4.new_output("stream", text=text)]
+        nbformat.write(nb, path)
+        assert save(course)[0] == f"1.1: {state}"
+
+
+def git(folder: Path, *words: str) -> None:
+    name = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "-C", str(folder), *name, *words], check=True)
+
+
+@pytest.fixture
+def clone(course, tmp_path_factory) -> Path:
+    """A learner's clone of the course, which has a newer version."""
+    folder = tmp_path_factory.mktemp("clone") / "course"
+    git(course, "init", "-q")
+    git(course, "add", ".")
+    git(course, "commit", "-q", "-m", "old")
+    git(course, "clone", "-q", str(course), str(folder))
+    write(course, "01_a.ipynb", lesson("1.2", "1.1", extra=2))
+    git(course, "commit", "-q", "-a", "-m", "new")
+    return folder
+
+
+def test_update_pulls_and_keeps_the_answers(clone) -> None:
+    path = clone / "notebooks/01_a.ipynb"
+    answered(path)
+    lines = update(clone)
+    assert lines[-3] == "1.1: right, put back into 01_a.ipynb"
+    assert cell(path, "answer-1-1").source == MINE
+    assert cell(path, "more-1").source == "More."
+    assert list((clone / "answers/backup").glob("*/01_a.ipynb"))
+
+
+def test_an_update_that_fails_keeps_the_answers(clone) -> None:
+    path = clone / "notebooks/01_a.ipynb"
+    answered(path)
+    git(clone, "remote", "set-url", "origin", str(clone / "nowhere"))
+    with pytest.raises(ValueError, match="git pull: "):
+        update(clone)
+    assert cell(path, "answer-1-1").source == MINE
+
+
+def test_student_copies_have_no_solutions(course) -> None:
+    assert student(course)[0] == "student/01_a.ipynb: 2 solutions left out"
+    ids = [c.id for c in nbformat.read(course / "student/01_a.ipynb", 4).cells]
+    assert ids == ["answer-1-1", "check-1-1", "answer-1-2", "check-1-2"]
+    assert cell(course / "notebooks/01_a.ipynb", "solution-1-1")
+
+
+def test_the_lessons_exercises_are_found_and_untouched(tmp_path) -> None:
+    for path in (answers.ROOT / "notebooks").glob("*.ipynb"):
+        write(tmp_path, path.name, nbformat.read(path, 4))
+    lines = save(tmp_path)
+    assert len(lines) >= 7
+    assert all(line.endswith(": untouched") for line in lines)
+
+
+def test_the_command_says_what_is_wrong_in_one_line(course, monkeypatch, capsys):
+    monkeypatch.setattr(answers.restore, "__defaults__", (course,))
+    assert answers.main(["restore"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("answers: ") and err.count("\n") == 1

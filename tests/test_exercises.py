@@ -1,0 +1,334 @@
+"""Each check against the lesson's solution, another right answer, and wrong ones."""
+
+import string
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import d2lext
+from d2lext import exercises
+from d2lext.exercises import CHECKS, WORDS, verdict
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+def flip_np(X):
+    return torch.from_numpy(np.flip(X.numpy(), 3).copy())
+
+
+def written(X):
+    X[:] = X.flip(3)
+    return X
+
+
+def crop(rows, columns):
+    """A crop from functions of X and size that draw where it begins."""
+
+    def answer(X, size):
+        begins = zip(rows(X, size), columns(X, size), strict=True)
+        return torch.stack(
+            [x[:, i : i + size, j : j + size] for x, (i, j) in zip(X, begins)]  # noqa: B905 - more draws than pictures are fine here
+        )
+
+    return answer
+
+
+def draws(X, size, axis, low=0, high=1):
+    return torch.randint(low, X.shape[axis] - size + high, (len(X),)).tolist()
+
+
+def crop_one_by_one(X, size):
+    from torchvision.transforms import RandomCrop
+
+    return torch.stack([RandomCrop(size)(x) for x in X])
+
+
+def crop_frozen(X, size):
+    torch.manual_seed(0)
+    return crop_one_by_one(X, size)
+
+
+def crop_diagonal(X, size):
+    i = draws(X, size, 2)
+    return crop(lambda X, size: i, lambda X, size: i)(X, size)
+
+
+def bright(draw, clip=True, add=False):
+    def answer(X, amount):
+        factor = draw(X, amount)
+        Y = X + factor - 1 if add else X * factor
+        return Y.clamp(0, 1) if clip else Y
+
+    return answer
+
+
+def own(X, amount):
+    return 1 + amount * (2 * torch.rand(len(X), 1, 1, 1) - 1)
+
+
+def bright_frozen(X, amount):
+    generator = torch.Generator().manual_seed(1)
+    factor = torch.empty(len(X), 1, 1, 1)
+    factor.uniform_(1 - amount, 1 + amount, generator=generator)
+    return (X * factor).clamp(0, 1)
+
+
+def views(*how, join=lambda p: sum(p) / len(p), out=lambda X: X.softmax(1)):
+    return lambda net, X: join([out(net(view(X))) for view in how])
+
+
+def plain(X):
+    return X
+
+
+def mirrored(X):
+    return X.flip(3)
+
+
+def stacked_views(net, X):
+    return net(torch.cat([X, X.flip(-1)])).softmax(1).reshape(2, len(X), -1).mean(0)
+
+
+def turns(n, epoch):
+    start = np.random.default_rng(7).random(n) < 0.5
+    return torch.from_numpy(start ^ bool(epoch % 2))
+
+
+def shards(n, rank, world_size, seed):
+    return np.array_split(np.random.default_rng(seed).permutation(n), world_size)[rank]
+
+
+def order(n, seed):
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+
+
+def mixed(
+    draw=lambda n, alpha: torch.distributions.Beta(alpha, alpha).sample((n,)),
+    swap=False,
+    second=None,
+):
+    def answer(x, y, alpha):
+        lam, index = draw(len(x), alpha), torch.randperm(len(x))
+        w = lam.reshape(-1, 1, 1, 1)
+        w = 1 - w if swap else w
+        labels = y[torch.randperm(len(y))] if second == "own" else y[index]
+        if second == "drawn":
+            index = torch.randint(0, len(x), (len(x),))
+            labels = y[index]
+        return w * x + (1 - w) * x[index], y, labels, lam
+
+    return answer
+
+
+RIGHT = {
+    "1.1": [flip_np, lambda X: X[..., torch.arange(X.shape[-1] - 1, -1, -1)]],
+    "2.1": [crop_one_by_one],
+    "3.1": [
+        lambda X, amount: torch.minimum(X * own(X, amount), torch.ones(())),
+        bright(own),
+    ],
+    "4.1": [stacked_views, views(plain, mirrored)],
+    "6.1": [turns],
+    "7.1": [shards],
+    "9.1": [mixed(), mixed(lambda n, a: torch.from_numpy(np.random.beta(a, a, n)))],
+}
+WRONG = {
+    "1.1": {
+        "same": lambda X: X.clone(),
+        "upside": lambda X: X.flip(2),
+        "channels": lambda X: X.flip(1),
+        "order": lambda X: X.flip(0),
+        "written": written,
+        "shape": lambda X: X[0].flip(2),
+        "type": lambda X: X.flip(3).double(),
+        "none": lambda X: None,
+        "raised": lambda X: X[:, :, :, ::-1],
+        "other": lambda X: X.transpose(0, 0) * 0,
+    },
+    "2.1": {
+        "together": crop(lambda X, size: [1] * len(X), lambda X, size: [2] * len(X)),
+        "first": crop(
+            lambda X, size: draws(X, size, 2, 1), lambda X, size: draws(X, size, 3, 1)
+        ),
+        "last": crop(
+            lambda X, size: draws(X, size, 2, 0, 0),
+            lambda X, size: draws(X, size, 3, 0, 0),
+        ),
+        "diagonal": lambda X, size: crop_diagonal(X[..., :7], size),
+        "frozen": crop_frozen,
+        "mixed": lambda X, size: crop_one_by_one(X.flip(0), size),
+        "shape": lambda X, size: crop_one_by_one(X, size - 1),
+        "uneven": crop(
+            lambda X, size: [min(i, 2 * (i % 2) + 1) for i in draws(X, size, 2)],
+            lambda X, size: draws(X, size, 3),
+        ),
+    },
+    "3.1": {
+        "unclipped": bright(own, clip=False),
+        "added": bright(own, add=True),
+        "together": bright(lambda X, amount: own(X[:1], amount)),
+        "pixels": bright(lambda X, amount: 0.6 + 0.8 * torch.rand(X.shape)),
+        "range": bright(lambda X, amount: 2 * torch.rand(len(X), 1, 1, 1)),
+        "centre": bright(lambda X, amount: 1 - amount * torch.rand(len(X), 1, 1, 1)),
+        "uneven": bright(lambda X, amount: 1 + amount * torch.sign(own(X, 1) - 1)),
+        "frozen": bright_frozen,
+    },
+    "4.1": {
+        "plain": views(plain),
+        "mirrored": views(mirrored),
+        "logits": views(plain, mirrored, out=lambda X: X),
+        "sum": views(plain, mirrored, join=sum),
+        "labels": lambda net, X: views(plain, mirrored)(net, X).argmax(1),
+        "upside": views(plain, lambda X: X.flip(2)),
+    },
+    "6.1": {
+        "independent": lambda n, epoch: torch.rand(n) < 0.5,
+        "together": lambda n, epoch: torch.full((n,), epoch % 2 == 0),
+        "constant": lambda n, epoch: turns(n, 0),
+        "part": lambda n, epoch: torch.arange(n) % 4 == epoch % 4,
+        "epochs": lambda n, epoch: (
+            turns(n, epoch) if epoch < 2 else turns(n, epoch + 1)
+        ),
+        "type": lambda n, epoch: turns(n, epoch).long(),
+    },
+    "7.1": {
+        "unshuffled": lambda n, rank, size, seed: range(rank, n, size),
+        "twice": lambda n, rank, size, seed: order(n, seed + rank)[rank::size],
+        "missing": lambda n, rank, size, seed: order(n, seed)[: n // size * size][
+            rank::size
+        ],
+        "seed": lambda n, rank, size, seed: order(n, 0)[rank::size],
+        "uneven": lambda n, rank, size, seed: order(n, seed).split(30)[rank],
+        "type": lambda n, rank, size, seed: len(order(n, seed)[rank::size]),
+    },
+    "9.1": {
+        "one": mixed(lambda n, alpha: torch.rand(1).expand(n)),
+        "swapped": mixed(swap=True),
+        "labels": mixed(second="own"),
+        "partners": mixed(second="drawn"),
+        "beta": mixed(lambda n, alpha: torch.rand(n)),
+        "range": mixed(lambda n, alpha: 2 * torch.rand(n)),
+        "type": lambda x, y, alpha: mixed()(x, y, alpha)[0],
+    },
+}
+
+
+def lesson(id: str) -> nbformat.NotebookNode:
+    (path,) = NOTEBOOKS.glob(f"{id.split('.')[0].zfill(2)}_*.ipynb")
+    return nbformat.read(path, as_version=4)
+
+
+def cell(id: str, tag: str) -> str:
+    slug = f"{tag}-{id.replace('.', '-')}"
+    return next(c.source for c in lesson(id).cells if c.id == slug)
+
+
+def function(source: str) -> object:
+    """The one function that a cell defines, beside its import lines."""
+    space: dict = {"torch": torch, "F": F, "np": np}
+    exec(source.replace("d2l.check", "(lambda *args: None)"), space)
+    (found,) = (v for v in space.values() if callable(v) and _is_of(v, source))
+    return found
+
+
+def _is_of(value, source: str) -> bool:
+    return f"def {getattr(value, '__name__', None)}(" in source
+
+
+@pytest.mark.parametrize("id", CHECKS)
+def test_the_lessons_solution_is_right(id) -> None:
+    assert verdict(id, function(cell(id, "solution")))[0] == "right"
+
+
+@pytest.mark.parametrize("id", CHECKS)
+def test_the_lessons_stub_is_not_answered_yet(id) -> None:
+    assert verdict(id, function(cell(id, "answer"))) == (
+        "unanswered",
+        "not answered yet.",
+    )
+
+
+@pytest.mark.parametrize("id", CHECKS)
+def test_a_solution_has_a_name_of_its_own(id) -> None:
+    names = {function(cell(id, kind)).__name__ for kind in ("answer", "solution")}
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("id", CHECKS)
+@pytest.mark.parametrize("again", range(5))
+def test_another_right_answer_is_right(id, again) -> None:
+    for answer in RIGHT[id]:
+        assert verdict(id, answer)[0] == "right"
+
+
+MISTAKES = [(id, key) for id, answers in WRONG.items() for key in answers]
+
+
+@pytest.mark.parametrize(("id", "key"), MISTAKES)
+def test_a_wrong_answer_gets_the_hint_that_fits(id, key) -> None:
+    found, words = verdict(id, WRONG[id][key])
+    assert found == key, words
+    assert words.startswith("not yet: ") and "{" not in words
+
+
+@pytest.mark.parametrize("id", CHECKS)
+def test_every_hint_is_reached(id) -> None:
+    assert len(WRONG[id]) >= 3
+    assert WORDS[id].keys() - {"right"} <= WRONG[id].keys()
+
+
+@pytest.mark.parametrize("id", CHECKS)
+@pytest.mark.parametrize(
+    ("answer", "key"),
+    [
+        (..., "unanswered"),
+        (lambda *args: ..., "unanswered"),
+        (lambda *args: None, "none"),
+        (3, "type"),
+        (lambda: 1, "raised"),
+        (lambda *args: 1 / 0, "raised"),
+        (lambda *args: exit(), "raised"),
+        (lambda *args: object(), "type"),
+    ],
+)
+def test_nothing_is_raised_into_the_readers_face(id, answer, key) -> None:
+    assert verdict(id, answer)[0] == key
+
+
+def test_an_answer_that_does_not_end(monkeypatch) -> None:
+    monkeypatch.setattr(exercises, "LIMIT", 0.2)
+    done = []
+    assert verdict("1.1", lambda X: time.sleep(1) or done.append(X))[0] == "slow"
+    assert not done
+
+
+def test_check_prints_one_line(capsys) -> None:
+    d2lext.check("1.1", flip_np)
+    d2lext.check("1.1", ...)
+    d2lext.check("0.7", flip_np)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1.1: right: ")
+    assert lines[1] == "1.1: not answered yet."
+    assert lines[2].startswith("0.7: there is no such exercise; there are 1.1, ")
+
+
+def test_a_check_leaves_the_generators_alone() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    expected = torch.rand(3), np.random.rand()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    verdict("9.1", mixed())
+    assert torch.equal(torch.rand(3), expected[0])
+    assert np.random.rand() == expected[1]
+
+
+def test_words_have_the_values_they_ask_for() -> None:
+    for words in (exercises.ANY, *WORDS.values()):
+        for text in words.values():
+            assert all(name != "" for _, name, *_ in string.Formatter().parse(text))
