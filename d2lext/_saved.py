@@ -27,6 +27,7 @@ NAMES = {
     "set_figsize": "flip",
     "show_images": "flip",
     "small_net": "training",
+    "sum_over_processes": "multi_gpu",
     "to_device": "multi_gpu",
     "train_batch_ch13": "multi_gpu",
     "train_batch_mixup": "mixup",

@@ -187,7 +187,8 @@ def update(root: Path = ROOT) -> list[str]:
     """Save the answers, pull the course with git, and put the answers back.
 
     Lessons that were changed are backed up and set back, so that git can pull. Raises
-    ValueError where git cannot; the answers are back in the lessons then, too.
+    ValueError where git cannot; the answers are back in the lessons then, too, and the
+    error says where the backup is.
     """
     lines = save(root)
     changed = _git(root, "diff", "--name-only", "-z", "HEAD", "--", "notebooks")
@@ -199,9 +200,11 @@ def update(root: Path = ROOT) -> list[str]:
         _git(root, "checkout", "HEAD", "--", *(str(p.relative_to(root)) for p in paths))
     try:
         lines.append(_git(root, "pull", "--ff-only").strip().splitlines()[-1])
-    finally:
-        lines += restore(root)
-    return lines
+    except ValueError as error:
+        restore(root)
+        kept = f"; your lessons as they were: {folder}" if folder else ""
+        raise ValueError(f"{error}; your answers are in the lessons{kept}") from error
+    return lines + restore(root)
 
 
 def _git(root: Path, *words: str) -> str:

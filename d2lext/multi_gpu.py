@@ -25,6 +25,7 @@ __all__ = [
     "bf16_is_fast",
     "evaluate_accuracy_gpu",
     "predict",
+    "sum_over_processes",
     "to_device",
     "train_batch_ch13",
     "train_ch13",
@@ -136,8 +137,8 @@ def train_batch_ch13(net, X, y, loss, trainer, devices, amp=None):
 
 
 # 07_multi_gpu.ipynb: save-evaluate
-def _summed(values, device):
-    """Numbers, summed over all processes if there are several."""
+def sum_over_processes(values, device):
+    """Return a list of numbers, each summed over all processes if there are several."""
     total = torch.tensor(values, dtype=torch.float64)
     if dist.is_initialized():
         total = total.to(device)
@@ -162,7 +163,7 @@ def evaluate_accuracy_gpu(net, data_iter, device=None, amp=None):
             hits.append(_hits(pred, y.to(device, non_blocking=True)))
             count += y.numel()
     right = torch.stack(hits).sum().item() if hits else 0
-    right, count = _summed([right, count], device)
+    right, count = sum_over_processes([right, count], device)
     if count == 0:
         raise ValueError("data_iter: has no batches, so there is nothing to evaluate")
     return right / count
@@ -269,7 +270,7 @@ def train_epochs(
             if i not in marks:
                 continue
             sums[:2] = (torch.stack(s).sum().item() for s in (losses, hits))
-            total, right, count, labels = _summed(sums, device)
+            total, right, count, labels = sum_over_processes(sums, device)
             _check_finite(losses, total, epoch)
             seconds += time.perf_counter() - start
             test_acc = None

@@ -47,6 +47,7 @@ from d2lext.multi_gpu import (
     bf16_is_fast,
     evaluate_accuracy_gpu,
     predict,
+    sum_over_processes,
     train_batch_ch13,
     train_epochs,
     try_all_gpus,
@@ -248,18 +249,20 @@ def _train_batch(config: Config) -> Callable:
 def _calibration(net, test_iter, device, amp) -> dict:
     """Test loss and calibration, of the whole test set also in several processes."""
     net.eval()
-    sums = torch.zeros(1 + 15 * 3, dtype=torch.float64)
+    losses, bins = [], []
     with torch.no_grad():
         for X, y in test_iter:
             pred = predict(net, X, device, amp).cpu()
-            sums[0] += nn.functional.cross_entropy(pred, y.cpu(), reduction="sum")
-            sums[1:] += calibration_bins(pred, y).flatten()
-    if dist.is_initialized():
-        sums = sums.to(device)
-        dist.all_reduce(sums)
-    bins = sums[1:].cpu().reshape(15, 3)
+            l = nn.functional.cross_entropy(pred, y.cpu(), reduction="sum")
+            losses.append(l.item())
+            bins.append(calibration_bins(pred, y))
+    here = sum(bins)  # (num_bins, 3): of this process
+    total, *numbers = sum_over_processes(
+        [sum(losses), *here.flatten().tolist()], device
+    )
+    bins = torch.tensor(numbers, dtype=torch.float64).reshape(here.shape)
     return {
-        "test_loss": round(sums[0].item() / bins[:, 0].sum().item(), 5),
+        "test_loss": round(total / bins[:, 0].sum().item(), 5),
         "ece": round(expected_calibration_error(bins), 5),
         "bins": [[int(n), round(c, 4), int(h)] for n, c, h in bins.tolist()],
     }
