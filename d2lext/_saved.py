@@ -2,6 +2,7 @@
 
 NAMES = {
     "AdditiveMarginHead": "mixup",
+    "AlternatingFlip": "training",
     "FocalLoss": "mixup",
     "History": "multi_gpu",
     "PictureDataset": "cifar10",

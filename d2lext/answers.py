@@ -24,6 +24,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 UNTOUCHED, WRONG, RIGHT = "untouched", "wrong", "right"
+TEXT_STUB = "*Double-click here, and write your answer.*"
 
 
 def _write(path: Path, text: str) -> None:
@@ -60,7 +61,12 @@ def _cells(nb: nbformat.NotebookNode) -> dict[str, dict[str, nbformat.NotebookNo
 
 
 def is_stub(source: str) -> bool:
-    """Whether an answer is as the lesson has it: a function that returns `...`."""
+    """Whether an answer is as the lesson has it.
+
+    That is a function that returns `...`, or the text that asks for one.
+    """
+    if source.strip() == TEXT_STUB:
+        return True
     try:
         body = ast.parse(source).body
     except SyntaxError:
@@ -75,6 +81,8 @@ def _state(answer: dict) -> str:
     """What the check said when it was last run; untouched and right are certain."""
     if is_stub(answer["source"]):
         return UNTOUCHED
+    if answer.get("kind") == "markdown":
+        return "written"
     text = "".join(output.get("text", "") for output in answer["check_outputs"])
     if ": right: " in text:
         return RIGHT
@@ -108,6 +116,7 @@ def save(root: Path = ROOT) -> list[str]:
         for id, cells in _cells(nb).items():
             found = {
                 "lesson": path.name,
+                "kind": cells["answer"].cell_type,
                 "source": cells["answer"].source,
                 "outputs": cells["answer"].get("outputs", []),
                 "check_outputs": (cells["check"] or {}).get("outputs", []),
@@ -167,7 +176,8 @@ def restore(root: Path = ROOT) -> list[str]:
 
 def _put(cell: nbformat.NotebookNode, source: str, outputs: list) -> None:
     cell.source = source
-    cell.outputs = [nbformat.from_dict(output) for output in outputs]
+    if cell.cell_type == "code":
+        cell.outputs = [nbformat.from_dict(output) for output in outputs]
 
 
 def back_up(paths, root: Path = ROOT) -> Path | None:

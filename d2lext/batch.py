@@ -16,6 +16,7 @@ __all__ = [
     "ColorJitter",
     "Compose",
     "Normalize",
+    "PerPicture",
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
@@ -99,6 +100,9 @@ class Transform:
         """
         _check_batch(X)
         return self.apply(X, self.draw(len(X), *X.shape[2:], generator))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Be told which epoch begins (by `train_epochs`); most do not care."""
 
     def keep(self, X: torch.Tensor) -> torch.Tensor:
         """Return what a data set should keep in memory, made from all its pictures."""
@@ -489,6 +493,10 @@ class Compose(Transform):
             height, width = t.size or (height, width)
         return params
 
+    def set_epoch(self, epoch):
+        for t in self.transforms:
+            t.set_epoch(epoch)
+
     def keep(self, X):
         return self.transforms[0].keep(X) if self.transforms else X
 
@@ -505,6 +513,41 @@ class Compose(Transform):
         for t, p in zip(self.transforms[first:], params[first:], strict=True):
             X = t.apply(X, p)
         return X
+
+
+# 06_batch.ipynb: save-wrapper
+class PerPicture(Transform):
+    """A transform of torchvision, applied to one picture at a time: slow, and general.
+
+    transform: takes a tensor (3, h, w) and returns one, of the same size. Raises
+    TypeError for what cannot be called, ValueError for a result of another shape.
+    """
+
+    def __init__(self, transform) -> None:
+        if not callable(transform):
+            raise TypeError(
+                "transform: expected a transform of torchvision, got "
+                f"{type(transform).__name__}"
+            )
+        self.transform = transform
+
+    def draw(self, n, height, width, generator=None):
+        device = "cpu" if generator is None else generator.device
+        seed = torch.randint(2**62, (n,), generator=generator, device=device)
+        return {"seed": seed}
+
+    def apply(self, X, params):
+        Y = []
+        with torch.random.fork_rng(devices=[]):
+            for x, seed in zip(X, params["seed"].tolist(), strict=True):
+                torch.default_generator.manual_seed(seed)
+                Y.append(self.transform(x))
+                if Y[-1].shape != x.shape:
+                    raise ValueError(
+                        f"transform: expected pictures of shape {tuple(x.shape)} "
+                        f"again, got {tuple(Y[-1].shape)}"
+                    )
+        return torch.stack(Y)
 
 
 # 06_batch.ipynb: save-dataset

@@ -5,6 +5,7 @@ looks at is the behaviour: values, statistics over many draws, independence acro
 batch, and whether the input was written to; never the text of the answer.
 """
 
+import json
 import random
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from d2lext.sliders import seeded
+from d2lext.store import data_path
 
 LIMIT = 10.0  # seconds for one check
 SIGMAS = 6  # a right answer fails by chance once in 10**9 times
@@ -70,6 +72,16 @@ WORDS = {
         "labels": "return probabilities, not the classes guessed.",
         "upside": "the second view is upside down. Mirror along the width.",
     },
+    "5.1": {
+        "right": "as many of each class, at random, and the same again for a seed.",
+        "twice": "a picture is held out {found} times.",
+        "range": "indices should be from 0 to {last}; found {found}.",
+        "classes": "the classes are held out {found} times, not {wanted} times each. "
+        "Draw within each class.",
+        "unstable": "the same seed holds out other pictures in the next call.",
+        "seed": "another seed holds out the same pictures.",
+        "first": "only pictures from the front of the data set are held out. Draw.",
+    },
     "6.1": {
         "right": "half of the pictures at first, then the other half, in turn.",
         "independent": "an epoch should mirror just those that the one before did not; "
@@ -90,6 +102,19 @@ WORDS = {
         "uneven": "the shares differ by {found} examples; 1 is the most that is "
         "needed.",
     },
+    "8.1": {
+        "right": "by more than chance alone would do, within the budget.",
+        "empty": "the list is empty. Has your training been recorded?",
+        "data": "some runs are on other data than the sample: {found}.",
+        "budget": "a run may see {wanted:,} pictures; one has seen {found:,}.",
+        "net": "a run has a net of {found:,} parameters; the lesson's has {wanted:,}.",
+        "several": "the runs are of different settings. Give those of one.",
+        "few": "there are {found} different seeds. Train at least {wanted}.",
+        "same": "that is the lesson's own policy; find another.",
+        "lower": "the mean test accuracy is {found:.1f}%, the lesson's {wanted:.1f}%.",
+        "noise": "{found:.1f}% is more than the lesson's {wanted:.1f}%, but with this "
+        "spread a difference up to {spread:.1f} points may be chance.",
+    },
     "9.1": {
         "right": "each picture has its own lambda, and its label has it too.",
         "one": "all pictures have the same lambda. Draw n of them.",
@@ -101,6 +126,15 @@ WORDS = {
         "range": "lambda should lie between 0 and 1; found {found}.",
         "beta": "lambda has the wrong spread: its variance should be {wanted:.3f} for "
         "this alpha, found {found:.3f}. Is it Beta(alpha, alpha)?",
+    },
+    "10.1": {
+        "right": "found among the true ones, and true among the found ones.",
+        "swapped": "the two are exchanged: recall comes first.",
+        "accuracy": "one of them is the accuracy: the share of right answers, which "
+        "is high as soon as positives are rare.",
+        "negatives": "one of them is computed for the negatives.",
+        "nan": "where nothing is found, or nothing is there, the number should be 0; "
+        "found {found}.",
     },
 }
 
@@ -275,7 +309,8 @@ def _brightness(answer: Callable) -> None:
     if not _same(factors, factor[:, None].expand_as(factors)):
         raise AnswerError("pixels")
     moved = first[:, 0, 0] - X[:, 0, 0]  # (n, 2)
-    if (factor - 1).abs().max() > 1e-3 and _same(moved[free, 0], moved[free, 1]):
+    known = free & ((factor - 1).abs() > 1e-3)  # neither clipped nor left alone
+    if known.any() and _same(moved[known, 0], moved[known, 1]):
         raise AnswerError("added")
     if not _same(first[:, 0, 0, 1], (0.9 * factor).clamp(0, 1)):
         raise AnswerError("other")
@@ -313,6 +348,35 @@ def _two_views(answer: Callable) -> None:
     if _same(found, mistakes["logits"].softmax(1)):
         raise AnswerError("logits")
     _compare(found, right, mistakes)
+
+
+def _held_out(answer: Callable) -> None:
+    n, per_class = 400, 7
+    y = torch.randperm(n) % 10  # 40 of each class
+
+    def drawn(seed: int) -> list[int]:
+        found = _called(answer, y, per_class, seed)
+        try:
+            return [int(i) for i in found]
+        except (TypeError, ValueError):
+            raise AnswerError("type", wanted="indices", got=_kind(found)) from None
+
+    first, again, other = drawn(1), drawn(1), drawn(2)
+    if not all(0 <= i < n for i in first):
+        raise AnswerError("range", last=n - 1, found=f"{min(first)} to {max(first)}")
+    if len(set(first)) < len(first):
+        raise AnswerError("twice", found=max(first.count(i) for i in first))
+    counts = y[torch.tensor(first, dtype=torch.int64)].bincount(minlength=10).tolist()
+    if set(counts) != {per_class}:
+        found = f"{min(counts)} to {max(counts)}"
+        raise AnswerError("classes", found=found, wanted=per_class)
+    # By chance no picture of the last quarter: 0.75 ** 70, once in 10**8 times.
+    if max(first) < 3 * n // 4:
+        raise AnswerError("first")
+    if sorted(first) != sorted(again):
+        raise AnswerError("unstable")
+    if sorted(first) == sorted(other):
+        raise AnswerError("seed")
 
 
 def _turns(answer: Callable) -> None:
@@ -363,6 +427,51 @@ def _shards(answer: Callable) -> None:
         raise AnswerError("seed")
 
 
+def _better(answer: Callable) -> None:
+    runs = _called(answer)
+    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+        raise AnswerError("type", wanted="a list of runs", got=_kind(runs))
+    if not runs:
+        raise AnswerError("empty")
+    best = _best_of_lesson_8()
+    for run in runs:
+        if run["data"] != best[0]["data"]:
+            raise AnswerError("data", found=run["data"])
+        for key, name in (("budget", "examples"), ("net", "parameters")):
+            if run[name] > best[0][name]:
+                raise AnswerError(key, found=run[name], wanted=best[0][name])
+    if len({_settings(run) for run in runs}) > 1:
+        raise AnswerError("several")
+    if len({run["seed"] for run in runs}) < 3:
+        raise AnswerError("few", found=len({run["seed"] for run in runs}), wanted=3)
+    if _settings(runs[0]) == _settings(best[0]):
+        raise AnswerError("same")
+    ours, theirs = (
+        torch.tensor([100 * run["test_acc"][-1] for run in group]).double()
+        for group in (runs, best)
+    )
+    numbers = {"found": ours.mean().item(), "wanted": theirs.mean().item()}
+    if ours.mean() <= theirs.mean():
+        raise AnswerError("lower", **numbers)
+    # The standard deviation of the difference of two means.
+    spread = sum(accs.var() / len(accs) for accs in (ours, theirs)).sqrt().item()
+    if ours.mean() - theirs.mean() < spread:
+        raise AnswerError("noise", spread=spread, **numbers)
+
+
+def _best_of_lesson_8() -> list[dict]:
+    file = data_path("results") / "sample_policies.json"
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+    return [run for run in runs if run["policy"] == "all"]
+
+
+def _settings(run: dict) -> tuple:
+    policy = {"all": "flip+rescale+color"}.get(run["policy"], run["policy"])
+    mixed = (run.get("mixup_alpha", 0), run.get("cutmix_alpha", 0))
+    names = ("net", "epochs", "batch_size", "lr", "weight_decay", "label_smoothing")
+    return (policy, *mixed, *(run[name] for name in names))
+
+
 def _mixed(answer: Callable) -> None:
     n, alpha = 400, 0.5
     x, y = torch.eye(n).reshape(n, 1, 1, n), torch.randperm(n)  # labels all differ
@@ -411,12 +520,54 @@ def _own_lams(result: tuple, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return lam
 
 
+def _recall_precision(answer: Callable) -> None:
+    def numbers(guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        found = _called(answer, guess, truth)
+        if not isinstance(found, tuple | list) or len(found) != 2:
+            raise AnswerError("type", wanted="two numbers", got=_kind(found))
+        return torch.tensor([float(value) for value in found])
+
+    truth = torch.rand(200) < 0.1
+    truth[:3] = True  # some, however the dice fall
+    guess = truth ^ (torch.rand(200) < 0.2)
+    guess[:3], guess[3:9] = torch.tensor([True, True, False]), ~truth[3:9]
+    found = numbers(guess, truth)
+
+    def right(guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        hits = (guess & truth).sum()
+        return torch.stack([hits / truth.sum(), hits / guess.sum()])
+
+    expected, negatives = right(guess, truth), right(~guess, ~truth)
+    accuracy = (guess == truth).float().mean()
+    if not _same(found, expected):
+        if _same(found, expected.flip(0)):
+            raise AnswerError("swapped")
+        if (found - accuracy).abs().min() < 1e-5:
+            raise AnswerError("accuracy")
+        if (found[:, None] - negatives).abs().min() < 1e-5:
+            raise AnswerError("negatives")
+        raise AnswerError("other")
+    nothing = torch.zeros(5, dtype=torch.bool)
+    for g, t in ((nothing, ~nothing), (~nothing, nothing)):
+        try:
+            found = numbers(g, t)
+        except AnswerError as wrong:
+            if "ZeroDivisionError" not in str(wrong.values.get("error")):
+                raise
+            raise AnswerError("nan", found="a ZeroDivisionError") from wrong
+        if not _same(found, torch.zeros(2)):
+            raise AnswerError("nan", found=[round(v, 3) for v in found.tolist()])
+
+
 CHECKS: dict[str, Callable[[Callable], None]] = {
     "1.1": _flip,
     "2.1": _crop,
     "3.1": _brightness,
     "4.1": _two_views,
+    "5.1": _held_out,
     "6.1": _turns,
     "7.1": _shards,
+    "8.1": _better,
     "9.1": _mixed,
+    "10.1": _recall_precision,
 }

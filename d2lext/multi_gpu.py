@@ -227,10 +227,11 @@ def _check_finite(losses, total, epoch):
 
 
 def _set_epoch(data_iter, epoch):
-    """Tell the samplers that need to know, so that each epoch is shuffled anew."""
-    for sampler in (data_iter.sampler, data_iter.batch_sampler):
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
+    """Tell the samplers, so that each epoch is shuffled anew, and the augmentation."""
+    transform = getattr(data_iter.dataset, "transform", None)
+    for part in (data_iter.sampler, data_iter.batch_sampler, transform):
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
 
 
 # 07_multi_gpu.ipynb: save-loop

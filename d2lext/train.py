@@ -33,6 +33,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from d2lext.batch import Transform
 from d2lext.mixup import (
     calibration_bins,
     cutmix_data,
@@ -57,6 +58,21 @@ from d2lext.store import read_cifar10
 from d2lext.training import augmentations, init_weights, resnet18, small_net
 
 NETS = ("small", "resnet18")
+# Chosen with --num-val 5000, by the accuracy on those.
+PRESETS = {
+    "laptop": {
+        "policy": ["alternate+crop"],
+        "epochs": 17,
+        "widths": [32, 96, 96],
+    },
+    "gpu": {
+        "policy": ["alternate+crop"],
+        "epochs": 10,
+        "widths": [64, 256, 256],
+        "batch_size": 1000,
+        "lr": 1e-2,
+    },
+}
 TEST_BATCH = 1000
 PLAIN = 10_000  # training pictures that the net is evaluated on in the end
 TIMEOUT = datetime.timedelta(minutes=5)  # to wait for a process that does not answer
@@ -78,6 +94,7 @@ class Config:
     mixup_alpha: float = 0.0  # 0: no mixup
     cutmix_alpha: float = 0.0  # with both, each batch is mixed one way or the other
     num_train: int | None = None  # None: all pictures there are
+    num_val: int = 0  # training pictures held out, evaluated in place of the test set
     amp: bool | None = None  # bfloat16 or not; None: where it is fast
 
 
@@ -96,24 +113,30 @@ def train(
     checkpoint: str | os.PathLike | None = None,
     resume: bool = False,
     watch: Callable[[Point], None] = lambda point: None,
+    data: tuple[torch.Tensor, ...] | None = None,
+    augs: Transform | None = None,
 ) -> Trained:
     """Train one net as `config` says; in every process, if there is a process group.
 
     device: default the first GPU, else the CPU; root: as for `read_cifar10`; watch:
-    called at the end of each epoch. With `checkpoint` the state is written there after
-    every epoch, and `resume` goes on from it if it is there. AdamW, with a learning
-    rate that rises to `lr` in the first quarter and then falls (Smith and Topin,
-    arXiv:1708.07120). The run is recorded, also one that was interrupted.
+    called at the end of each epoch; data: X uint8 (n, 32, 32, 3), y int64 (n,), and the
+    same two for testing, in place of CIFAR-10; augs: in place of the policy. With
+    `checkpoint` the state is written there after every epoch, and `resume` goes on
+    from it if it is there. AdamW, with a learning rate that rises to `lr` in the first
+    quarter and then falls (Smith and Topin, arXiv:1708.07120). The run is recorded,
+    also one that was interrupted.
 
     Raises ValueError for a config that cannot be and for a checkpoint of another run,
     FloatingPointError for a loss that is not finite.
     """
     _check(config)
     device = torch.device(device or try_all_gpus()[0])
-    X, y, source = _pictures(True, root, config.num_train)
-    train_iter = _loader(X, y, device, config.policy, config.batch_size, config.seed)
+    X, y, X_test, y_test, source = _pictures(config, root, data)
+    augs_given = augs is not None
+    augs = augs or augmentations(config.policy)
+    train_iter = _loader(X, y, device, augs, config.batch_size, config.seed)
     train_iter.dataset.source = source
-    test_iter = _loader(*_pictures(False, root)[:2], device)
+    test_iter = _loader(X_test, y_test, device)
     plain_iter = _loader(X[:PLAIN], y[:PLAIN], device)
     torch.manual_seed(config.seed)
     net = _make_net(config, X).to(device, memory_format=torch.channels_last)
@@ -124,6 +147,8 @@ def train(
     history = history or History()
     before = history[-1] if history else None
     run = describe(net, train_iter, device) | dataclasses.asdict(config)
+    if augs_given:
+        run["policy"] = repr(augs)
     run["bf16"] = bf16_is_fast(device) if config.amp is None else config.amp
     run["processes"] = dist.get_world_size() if dist.is_initialized() else 1
     _seed_epoch(config, len(history))
@@ -169,6 +194,8 @@ def _check(config: Config) -> None:
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name}: expected a whole number >= 1, got {value}")
+    if config.num_val < 0:
+        raise ValueError(f"num_val: expected a whole number >= 0, got {config.num_val}")
     if not config.lr > 0:
         raise ValueError(f"lr: expected a number > 0, got {config.lr}")
     for name in ("mixup_alpha", "cutmix_alpha"):
@@ -177,21 +204,36 @@ def _check(config: Config) -> None:
             raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
 
 
-def _pictures(is_train, root, number=None):
-    """X uint8 (n, 32, 32, 3), y int64 (n,), and which data these are."""
-    X, y, _, source = read_cifar10(is_train, root)
-    if number is None:
-        return X, y, source
-    if number > len(y):
-        raise ValueError(f"num_train: {number} wanted, {len(y)} are there: {source}")
+def _pictures(config: Config, root, data):
+    """X, y, X_test, y_test, and which data these are."""
+    if data is not None:
+        return *data, "pictures of a caller"
+    X, y, _, source = read_cifar10(True, root)
+    X, y, X_val, y_val = _split(X, y, config, source)
+    if config.num_val:
+        return X, y, X_val, y_val, f"{source} (a part of the training pictures)"
+    return X, y, *read_cifar10(False, root)[:2], source
+
+
+def _split(X, y, config: Config, source: str):
+    """Training pictures and labels, then those that are held out."""
+    number = config.num_train or len(y) - config.num_val
+    if number < 1 or number + config.num_val > len(y):
+        raise ValueError(
+            f"num_train: {config.num_train or 'all'} wanted, and num_val: "
+            f"{config.num_val} to hold out; {len(y)} are there: {source}"
+        )
+    if number == len(y):
+        return X, y, None, None
     # The same ones for every seed, and not the first ones, which may be of one class.
-    some = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:number]
-    return X[some], y[some], source
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
+    some, held = order[:number], order[len(y) - config.num_val :]
+    return X[some], y[some], X[held], y[held]
 
 
-def _loader(X, y, device, policy="none", batch_size=TEST_BATCH, seed=None):
+def _loader(X, y, device, augs=None, batch_size=TEST_BATCH, seed=None):
     """Batches of this process; shuffled if there is a seed."""
-    dataset = augmentations(policy).dataset(X, y, device)
+    dataset = (augs or augmentations("none")).dataset(X, y, device)
     batches = ShardedBatches(len(y), batch_size, seed is not None, seed or 0)
     return DataLoader(dataset, batch_sampler=batches, collate_fn=_ready)
 
@@ -222,7 +264,7 @@ def _make_scheduler(config, trainer, num_batches):
     return torch.optim.lr_scheduler.OneCycleLR(
         trainer,
         config.lr,
-        total_steps=config.epochs * num_batches,
+        total_steps=max(5, config.epochs * num_batches),  # fewer have no quarter
         pct_start=0.25,
         div_factor=10,
         final_div_factor=100,
@@ -247,22 +289,30 @@ def _train_batch(config: Config) -> Callable:
 
 
 def _calibration(net, test_iter, device, amp) -> dict:
-    """Test loss and calibration, of the whole test set also in several processes."""
+    """Test loss, calibration, and accuracy with the mirrored picture as a second view.
+
+    Of the whole test set, also in several processes.
+    """
     net.eval()
-    losses, bins = [], []
+    losses, bins, hits = [], [], 0
     with torch.no_grad():
         for X, y in test_iter:
             pred = predict(net, X, device, amp).cpu()
             l = nn.functional.cross_entropy(pred, y.cpu(), reduction="sum")
             losses.append(l.item())
             bins.append(calibration_bins(pred, y))
+            mirrored = predict(net, X.flip(3), device, amp).cpu()
+            views = pred.softmax(1) + mirrored.softmax(1)
+            hits += (views.argmax(1) == y.cpu()).sum().item()
     here = sum(bins)  # (num_bins, 3): of this process
-    total, *numbers = sum_over_processes(
-        [sum(losses), *here.flatten().tolist()], device
+    total, hits, *numbers = sum_over_processes(
+        [sum(losses), hits, *here.flatten().tolist()], device
     )
     bins = torch.tensor(numbers, dtype=torch.float64).reshape(here.shape)
+    count = bins[:, 0].sum().item()
     return {
-        "test_loss": round(total / bins[:, 0].sum().item(), 5),
+        "test_loss": round(total / count, 5),
+        "tta_acc": round(hits / count, 5),
         "ece": round(expected_calibration_error(bins), 5),
         "bins": [[int(n), round(c, 4), int(h)] for n, c, h in bins.tolist()],
     }
@@ -402,6 +452,14 @@ def _one_run_a_line(content: dict) -> str:
     return f'{{"command": {json.dumps(content["command"])}, "runs": [\n{runs}\n]}}\n'
 
 
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = _parser()
+    preset = parser.parse_args(argv).preset
+    if preset:
+        parser.set_defaults(**PRESETS[preset])
+    return parser.parse_args(argv)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m d2lext.train",
@@ -416,8 +474,15 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", default=value, help=help + shown, **more)
 
     add(
+        "preset",
+        "settings for a result in little time, which other options can change",
+        choices=PRESETS,
+        default=None,
+    )
+    add(
         "policy",
-        "none, all, or parts joined by +: flip, crop, rescale, color, erase",
+        "none, all, or parts joined by +: flip, alternate, crop, crop2, rescale, "
+        "color, erase, trivialaugment, randaugment",
         nargs="+",
         metavar="POLICY",
     )
@@ -432,6 +497,11 @@ def _parser() -> argparse.ArgumentParser:
     add("mixup-alpha", "of mixup; 0: none", nargs="+", type=float)
     add("cutmix-alpha", "of CutMix; 0: none", nargs="+", type=float)
     add("num-train", "training pictures to use (default: all)", type=int)
+    add(
+        "num-val",
+        "training pictures to hold out and evaluate in place of the test set",
+        type=int,
+    )
     parser.add_argument(
         "--no-amp", dest="amp", action="store_false", default=None, help="no bfloat16"
     )
@@ -501,7 +571,7 @@ def _say(words: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    args = _parser().parse_args(argv)
+    args = _parse(argv)
     try:
         with _process_group() as device:
             _run_all(args, device, "python -m d2lext.train " + shlex.join(argv))

@@ -3,6 +3,8 @@
 Edit the lesson, then run `python -m d2lext.collect`.
 """
 
+import functools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -12,6 +14,7 @@ from d2lext.cifar10 import load_cifar10
 from d2lext.multi_gpu import train_ch13, try_all_gpus
 
 __all__ = [
+    "AlternatingFlip",
     "ResidualBlock",
     "augmentations",
     "init_weights",
@@ -105,21 +108,64 @@ def small_net(X, num_classes=10, widths=(32, 64, 64)):
     return nn.Sequential(*layers, _Scaled())
 
 
+# 08_training.ipynb: save-alternate
+@functools.cache
+def _half(n):
+    """Which of n pictures are mirrored first; always the same."""
+    return torch.rand(n, generator=torch.Generator().manual_seed(0)) < 0.5
+
+
+class AlternatingFlip(batch.RandomHorizontalFlip):
+    """Mirror one half of the pictures in an epoch, and the other half in the next.
+
+    Of cifar10-airbench (Jordan, arXiv:2404.00498). Alternates as the first transform of
+    a data set whose training calls `set_epoch` (`train_epochs` does); which pictures a
+    batch on its own holds it cannot know, and takes them for the first ones.
+    """
+
+    epoch = 0
+
+    def __init__(self):
+        super().__init__()
+
+    def __repr__(self):
+        return "AlternatingFlip()"
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def take(self, kept, i, params):
+        flip = _half(len(kept) // 2)[i] ^ (self.epoch % 2 == 1)
+        return super().take(kept, i, {"flip": flip})
+
+
 # 08_training.ipynb: save-policies
+def _of_torchvision(name):
+    from torchvision.transforms import v2
+
+    return batch.PerPicture(getattr(v2, name)())
+
+
 _PARTS = {
-    "flip": batch.RandomHorizontalFlip(),
-    "crop": batch.RandomCrop(32, padding=4),
-    "rescale": batch.RandomResizedCrop(32, scale=(0.3, 1)),
-    "color": batch.ColorJitter(0.5, 0.5, 0.5, 0.25),
-    "erase": batch.RandomErasing(),
+    "flip": batch.RandomHorizontalFlip,
+    "alternate": AlternatingFlip,
+    "crop": functools.partial(batch.RandomCrop, 32, padding=4),
+    "crop2": functools.partial(batch.RandomCrop, 32, padding=2),
+    "rescale": functools.partial(batch.RandomResizedCrop, 32, scale=(0.3, 1)),
+    "color": functools.partial(batch.ColorJitter, 0.5, 0.5, 0.5, 0.25),
+    "erase": batch.RandomErasing,
+    "trivialaugment": functools.partial(_of_torchvision, "TrivialAugmentWide"),
+    "randaugment": functools.partial(_of_torchvision, "RandAugment"),
 }
 
 
 def augmentations(policy):
     """Return a policy by its name: "none", parts joined by "+", or "all".
 
-    Parts: flip, crop (padded by 4), rescale (a resized crop), color, erase. "all" is
-    flip+rescale+color. Raises ValueError, with the parts that exist, for another.
+    Parts: flip, alternate (`AlternatingFlip`), crop (padded by 4), crop2 (by 2),
+    rescale (a resized crop), color, erase, and, one picture at a time, torchvision's
+    trivialaugment and randaugment. "all" is flip+rescale+color. Raises ValueError, with
+    the parts that exist, for another.
     """
     names = {"none": "", "all": "flip+rescale+color"}.get(policy, policy)
     parts = [name for name in names.split("+") if name or policy != "none"]
@@ -129,7 +175,12 @@ def augmentations(policy):
             f"policy: {policy!r} has a part {unknown[0]!r}; there are none, all, "
             f"and, joined by +, {', '.join(_PARTS)}"
         )
-    return batch.Compose([_PARTS[name] for name in parts])
+    if "alternate" in parts[1:]:
+        raise ValueError(
+            f"policy: {policy!r}: alternate must come first, where pictures still have "
+            "their numbers"
+        )
+    return batch.Compose([_PARTS[name]() for name in parts])
 
 
 # 08_training.ipynb: save-with-aug

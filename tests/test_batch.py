@@ -8,6 +8,7 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from d2lext import batch
@@ -418,3 +419,33 @@ FLIP = batch.RandomHorizontalFlip()
 def test_errors_name_the_argument(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_per_picture_is_torchvisions_with_the_drawn_seed() -> None:
+    X = pictures(8, dtype=torch.uint8)
+    transform = v2.TrivialAugmentWide()
+    aug = batch.PerPicture(transform)
+    params = aug.draw(len(X), 32, 32)
+    Y = aug.apply(X, params)
+    for x, y, seed in zip(X, Y, params["seed"].tolist(), strict=True):
+        torch.manual_seed(seed)
+        assert torch.equal(transform(x), y)
+
+
+def test_per_picture_leaves_the_callers_draws_alone() -> None:
+    X = pictures(8, dtype=torch.uint8)
+    aug = batch.PerPicture(v2.TrivialAugmentWide())
+    params = aug.draw(len(X), 32, 32)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    aug.apply(X, params)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_per_picture_refuses_what_it_cannot_use() -> None:
+    X = pictures(8, dtype=torch.uint8)
+    with pytest.raises(TypeError, match="expected a transform of torchvision, got int"):
+        batch.PerPicture(3)
+    with pytest.raises(ValueError, match=r"expected pictures of shape \(3, 32, 32\)"):
+        batch.PerPicture(v2.Resize(8))(X)

@@ -1,5 +1,6 @@
 """Each check against the lesson's solution, another right answer, and wrong ones."""
 
+import json
 import time
 from pathlib import Path
 
@@ -109,6 +110,62 @@ def order(n, seed):
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
+def held_out(draw=torch.randperm, per=lambda k: k):
+    """Of each class the first ones of an order, drawn with the seed."""
+
+    def answer(y, per_class, seed):
+        torch.manual_seed(seed)
+        order = draw(len(y))
+        return torch.cat([order[y[order] == k][: per(per_class)] for k in range(10)])
+
+    return answer
+
+
+def held_out_np(y, per_class, seed):
+    random = np.random.default_rng(seed)
+    classes = [(y == k).nonzero().flatten().numpy() for k in range(10)]
+    return [i for c in classes for i in random.choice(c, per_class, replace=False)]
+
+
+def unstable(y, per_class, seed):
+    torch.manual_seed(time.time_ns() % 2**32)
+    order = torch.randperm(len(y))
+    return torch.cat([order[y[order] == k][:per_class] for k in range(10)])
+
+
+BEST = json.loads(
+    (NOTEBOOKS.parent / "data/results/sample_policies.json").read_text(encoding="utf-8")
+)["runs"][-1]
+
+
+def runs(accs=(0.95, 0.94, 0.95), seeds=range(3), **changed):
+    changed = {"policy": "flip+rescale"} | changed
+    return lambda: [
+        BEST | {"seed": seed, "test_acc": [0.1, acc]} | changed
+        for seed, acc in zip(seeds, accs, strict=True)
+    ]
+
+
+def several():
+    return runs()() + runs(policy="color")()
+
+
+def scores(recall=True, precision=True, zero=1, swap=False):
+    def answer(guess, truth):
+        hits = float((guess & truth).sum())
+        numbers = (
+            hits / max(zero, truth.sum().item()) if recall is True else recall,
+            hits / max(zero, guess.sum().item()) if precision is True else precision,
+        )
+        return numbers[::-1] if swap else numbers
+
+    return answer
+
+
+def accuracy(guess, truth):
+    return scores()(guess, truth)[0], (guess == truth).float().mean()
+
+
 def mixed(
     draw=lambda n, alpha: torch.distributions.Beta(alpha, alpha).sample((n,)),
     swap=False,
@@ -135,8 +192,11 @@ RIGHT = {
         bright(own),
     ],
     "4.1": [stacked_views, views(plain, mirrored)],
+    "5.1": [held_out_np, held_out()],
     "6.1": [turns],
     "7.1": [shards],
+    "8.1": [runs(), runs(policy="all", mixup_alpha=0.2)],
+    "10.1": [scores(), lambda g, t: torch.tensor(scores()(g, t)).tolist()],
     "9.1": [mixed(), mixed(lambda n, a: torch.from_numpy(np.random.beta(a, a, n)))],
 }
 WRONG = {
@@ -188,6 +248,15 @@ WRONG = {
         "labels": lambda net, X: views(plain, mirrored)(net, X).argmax(1),
         "upside": views(plain, lambda X: X.flip(2)),
     },
+    "5.1": {
+        "first": held_out(torch.arange),
+        "seed": lambda y, per_class, seed: held_out()(y, per_class, 0),
+        "unstable": unstable,
+        "classes": lambda y, per_class, seed: order(len(y), seed)[: 10 * per_class],
+        "twice": lambda y, per_class, seed: held_out()(y, 1, seed).repeat(per_class),
+        "range": lambda y, per_class, seed: held_out()(y, per_class, seed) + len(y),
+        "type": lambda y, per_class, seed: len(held_out()(y, per_class, seed)),
+    },
     "6.1": {
         "independent": lambda n, epoch: torch.rand(n) < 0.5,
         "together": lambda n, epoch: torch.full((n,), epoch % 2 == 0),
@@ -207,6 +276,27 @@ WRONG = {
         "seed": lambda n, rank, size, seed: order(n, 0)[rank::size],
         "uneven": lambda n, rank, size, seed: order(n, seed).split(30)[rank],
         "type": lambda n, rank, size, seed: len(order(n, seed)[rank::size]),
+    },
+    "8.1": {
+        "empty": list,
+        "data": runs(data="CIFAR-10"),
+        "budget": runs(examples=20_001),
+        "net": runs(parameters=150_000),
+        "several": several,
+        "few": runs(seeds=(0, 0, 1)),
+        "same": runs(policy="flip+rescale+color"),
+        "lower": runs(accs=(0.9, 0.9, 0.9)),
+        "noise": runs(accs=(0.95, 0.9, 0.88)),
+        "type": lambda: "all",
+        "raised": lambda: [{}],
+    },
+    "10.1": {
+        "swapped": scores(swap=True),
+        "accuracy": accuracy,
+        "negatives": lambda guess, truth: scores()(~guess, ~truth),
+        "nan": scores(zero=0),
+        "other": scores(recall=0.123),
+        "type": lambda guess, truth: 0.5,
     },
     "9.1": {
         "one": mixed(lambda n, alpha: torch.rand(1).expand(n)),
@@ -232,7 +322,7 @@ def cell(id: str, tag: str) -> str:
 
 def function(source: str) -> object:
     """The one function that a cell defines, beside its import lines."""
-    space: dict = {"torch": torch, "F": F, "np": np}
+    space: dict = {"torch": torch, "F": F, "np": np, "json": json, "d2l": d2lext}
     exec(source.replace("d2l.check", "(lambda *args: None)"), space)
     (found,) = (v for v in space.values() if callable(v) and _is_of(v, source))
     return found
@@ -292,10 +382,11 @@ def test_every_hint_is_reached(id) -> None:
         (lambda *args: ..., "unanswered"),
         (lambda *args: None, "none"),
         (3, "type"),
-        (lambda: 1, "raised"),
+        (lambda a, b, c, d, e: 1, "raised"),
         (lambda *args: 1 / 0, "raised"),
         (lambda *args: exit(), "raised"),
         (lambda *args: object(), "type"),
+        (lambda *args: float("nan"), "type"),
     ],
 )
 def test_nothing_is_raised_into_the_readers_face(id, answer, key) -> None:

@@ -13,6 +13,7 @@ from d2lext import train as command
 from d2lext.records import read_runs
 from d2lext.store import CLASSES, read_cifar10
 from d2lext.train import Config, main, train
+from d2lext.training import augmentations
 
 TINY = Config(policy="all", epochs=4, batch_size=16, widths=(8, 8, 8))
 OPTIONS = ["--epochs", "2", "--batch-size", "16", "--widths", "8", "8", "8"]
@@ -72,7 +73,7 @@ def test_it_learns() -> None:
 
 def test_part_of_the_pictures(capsys) -> None:
     assert train(dataclasses.replace(TINY, num_train=20)).history[0].examples == 20
-    with pytest.raises(ValueError, match="num_train: 41 wanted, 40 are there"):
+    with pytest.raises(ValueError, match=r"num_train: 41 wanted, .*40 are there"):
         train(dataclasses.replace(TINY, num_train=41))
 
 
@@ -84,6 +85,9 @@ def test_part_of_the_pictures(capsys) -> None:
         ({"epochs": 0}, "epochs: "),
         ({"batch_size": 0}, "batch_size: "),
         ({"num_train": 0}, "num_train: "),
+        ({"num_val": -1}, "num_val: expected a whole number >= 0, got -1"),
+        ({"num_val": 40}, "num_val: 40 to hold out; 40 are there"),
+        ({"num_train": 30, "num_val": 11}, "num_train: 30 wanted, and num_val: 11"),
         ({"lr": 0.0}, "lr: "),
         ({"lr": float("nan")}, "lr: "),
         ({"mixup_alpha": -0.1}, "mixup_alpha: expected a finite number >= 0"),
@@ -93,6 +97,66 @@ def test_part_of_the_pictures(capsys) -> None:
 def test_configs_that_cannot_be(changed: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         train(dataclasses.replace(TINY, **changed))
+
+
+def test_held_out_pictures_are_evaluated_and_not_trained_on(monkeypatch) -> None:
+    loaders = []
+    loader = command._loader
+
+    def spy(X, y, *args):
+        loaders.append({x.numpy().tobytes() for x in X})
+        return loader(X, y, *args)
+
+    monkeypatch.setattr(command, "_loader", spy)
+    train(dataclasses.replace(TINY, num_val=10))
+    trained, evaluated, plain = loaders
+    assert (len(trained), len(evaluated)) == (30, 10)
+    assert not trained & evaluated and plain == trained
+    train(dataclasses.replace(TINY, num_train=20, num_val=10))
+    assert len(loaders[3]) == 20
+    assert loaders[4] == evaluated  # whatever else is chosen
+    train(TINY)
+    test = read_cifar10(False).X
+    assert len(loaders[6]) == 40
+    assert loaders[7] == {x.numpy().tobytes() for x in test}
+
+
+def test_pictures_and_augmentation_of_a_caller() -> None:
+    X, y, *_ = read_cifar10(True)
+    data = (X[:20], y[:20], X[20:25], y[20:25])
+    net, history, run = train(TINY, data=data)
+    assert history[0].examples == 20 and run["data"] == "pictures of a caller"
+    plain = dataclasses.replace(TINY, policy="none")
+    given = train(TINY, data=data, augs=augmentations("none"))
+    assert torch.equal(flat(given.net), flat(train(plain, data=data).net))
+    assert given.run["policy"] == "Compose(transforms=[])"
+    assert not torch.equal(flat(given.net), flat(net))
+
+
+def test_accuracy_of_two_views_is_that_of_their_mean() -> None:
+    net, _, run = train(dataclasses.replace(TINY, amp=False, policy="none"))
+    X, y, *_ = read_cifar10(False)
+    X = X.permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        both = torch.stack([net(X).softmax(1), net(X.flip(3)).softmax(1)]).mean(0)
+    assert run["tta_acc"] == pytest.approx((both.argmax(1) == y).float().mean().item())
+
+
+@pytest.mark.parametrize("preset", command.PRESETS)
+def test_presets_train_and_options_change_them(preset, tmp_path) -> None:
+    file = tmp_path / "results.json"
+    tiny = ["--epochs", "2", "--widths", "8", "8", "8", "--results", str(file)]
+    assert main(["--preset", preset, *tiny]) == 0
+    (run,) = json.loads(file.read_text())["runs"]
+    chosen = command.PRESETS[preset]
+    assert run["policy"] == chosen["policy"][0]
+    assert run["batch_size"] == chosen.get("batch_size", Config().batch_size)
+    assert (run["epochs"], run["widths"]) == (2, [8, 8, 8])
+
+
+def test_few_steps_are_trained_too() -> None:
+    config = dataclasses.replace(TINY, epochs=1, batch_size=40)
+    assert len(train(config).history) == 1
 
 
 def test_mixing_is_part_of_the_config() -> None:

@@ -2,9 +2,11 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from d2lext import batch
+from d2lext.multi_gpu import train_epochs
 from d2lext.store import CLASSES, read_cifar10
 from d2lext.training import (
     augmentations,
@@ -110,6 +112,8 @@ def test_nets_take_any_last_batch(X) -> None:
         ("flip+crop", ["RandomHorizontalFlip", "RandomCrop"]),
         ("color+erase", ["ColorJitter", "RandomErasing"]),
         ("all", ["RandomHorizontalFlip", "RandomResizedCrop", "ColorJitter"]),
+        ("alternate+crop2", ["AlternatingFlip", "RandomCrop"]),
+        ("trivialaugment+randaugment", ["PerPicture", "PerPicture"]),
     ],
 )
 def test_policies(policy: str, names: list[str], X) -> None:
@@ -120,10 +124,51 @@ def test_policies(policy: str, names: list[str], X) -> None:
 
 @pytest.mark.parametrize("policy", ["turn", "flip+turn", "flip+", "", "flip+none"])
 def test_policies_that_do_not_exist(policy: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"policy: .* has a part .*flip, crop, rescale"
-    ):
+    with pytest.raises(ValueError, match=r"policy: .* has a part .*flip, .*rescale"):
         augmentations(policy)
+
+
+def test_alternate_comes_first() -> None:
+    with pytest.raises(ValueError, match="alternate must come first"):
+        augmentations("crop+alternate")
+
+
+def test_flips_alternate(X) -> None:
+    """Against the definition, in shuffled batches, and behind a chain."""
+    y = torch.zeros(len(X), dtype=torch.int64)
+    dataset = augmentations("alternate").dataset(X.permute(0, 2, 3, 1), y)
+    epochs = []
+    for epoch in range(3):
+        dataset.transform.set_epoch(epoch)
+        shown = torch.empty(len(X), 3, 32, 32)
+        for part in torch.randperm(len(X)).split(300):
+            shown[part] = dataset.__getitems__(part.tolist())[0]
+        epochs.append(shown)
+    plain = batch.to_float(X)
+    mirrored = (epochs[0] != plain).flatten(1).any(1)
+    assert 0.45 < mirrored.float().mean() < 0.55
+    expected = torch.where(mirrored[:, None, None, None], plain.flip(3), plain)
+    assert torch.equal(epochs[0], expected)
+    assert torch.equal(epochs[1], expected.flip(3))
+    assert torch.equal(epochs[2], epochs[0])
+
+
+def test_training_tells_the_epoch_to_the_augmentation(X) -> None:
+    told = []
+
+    class Told(batch.Normalize):
+        def set_epoch(self, epoch):
+            told.append(epoch)
+
+    transform = batch.Compose([Told((0, 0, 0), (1, 1, 1))])
+    y = torch.zeros(20, dtype=torch.int64)
+    dataset = transform.dataset(X[:20].permute(0, 2, 3, 1), y)
+    loader = DataLoader(dataset, 10, collate_fn=lambda ready: ready)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    trainer = torch.optim.SGD(net.parameters(), lr=0.01)
+    loss = nn.CrossEntropyLoss(reduction="none")
+    list(train_epochs(net, loader, loader, loss, trainer, 3, ["cpu"]))
+    assert told == [0, 1, 2]
 
 
 def test_train_with_data_aug(tmp_path, monkeypatch, capsys) -> None:
