@@ -9,6 +9,7 @@
 # make update   the newest lessons, with your answers put back into them
 # make student  copies of the lessons without solutions, in student/
 # make notebooks  collect the lessons' helpers, then execute and store the lessons
+# make book     build a site of all lessons, as they are stored: build/book/index.html
 # make lock     compile requirements.lock (UPGRADE=1: with the newest releases)
 
 PY := .venv/bin/python
@@ -17,7 +18,8 @@ export GOMP_SPINCOUNT ?= 3000
 # So that `!pip`, terminals and subprocesses find this environment's programs.
 RUN := PATH="$$PWD/.venv/bin:$$PATH" $(PY)
 
-.PHONY: setup lab test bench doctor cifar10 answers update student notebooks lock FORCE
+.PHONY: setup lab test bench doctor cifar10 answers update student notebooks book \
+	lock FORCE
 .DEFAULT_GOAL := lab
 
 setup: .venv/.ready
@@ -59,6 +61,11 @@ update student: .venv/.ready
 notebooks: .venv/.ready
 	$(RUN) -m d2lext.collect
 	$(RUN) -m d2lext.execute
+
+# A warning is an error: a link that leads nowhere, a picture that is missing.
+book: .venv/.ready
+	$(RUN) -m sphinx -q -W --keep-going -c book . build/book
+	@echo "open build/book/index.html"
 
 # Needs only uv, so that a lock which no longer installs can still be compiled anew.
 lock:

@@ -1,0 +1,32 @@
+"""Run a lesson, every cell twice, and print the kernel's peak memory in megabytes.
+
+python lesson_runner.py LESSON FOLDER: in that folder as working directory.
+"""
+
+import sys
+
+import nbformat
+from nbclient import NotebookClient
+
+MEMORY = """
+import resource
+resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+"""
+
+
+def main(lesson: str, folder: str) -> None:
+    nb = nbformat.read(lesson, as_version=4)
+    client = NotebookClient(nb, timeout=300, resources={"metadata": {"path": folder}})
+    with client.setup_kernel():
+        for i, cell in enumerate(nb.cells):
+            if cell.cell_type == "code":
+                for _ in range(2):
+                    client.execute_cell(cell, i)
+        memory = nbformat.v4.new_code_cell(MEMORY)
+        nb.cells.append(memory)
+        client.execute_cell(memory, len(nb.cells) - 1)
+    print("peak", memory.outputs[0]["data"]["text/plain"])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,57 @@
+"""The site: built without a warning, and readable without a kernel."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """What `make book` builds; -W turns a dead link into an error."""
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
+    done = subprocess.run(
+        [*command, "-c", "book", ".", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(params=LESSONS)
+def page(request, site) -> str:
+    return (site / "notebooks" / f"{request.param}.html").read_text(encoding="utf-8")
+
+
+def test_a_page_has_its_pictures(page, site) -> None:
+    pictures = re.findall(r'<img [^>]*src="\.\./(_images/[^"]+)"', page)
+    assert len(pictures) >= 2
+    assert all((site / name).stat().st_size > 500 for name in pictures)
+
+
+def test_no_widget_is_left_without_its_kernel(page) -> None:
+    assert "interactive(children" not in page
+    assert "jupyter.widget" not in page
+    assert "Explorer(" not in page
+
+
+def test_every_solution_is_folded(page) -> None:
+    outside = re.sub(r"<details.*?</details>", "", page, flags=re.DOTALL)
+    assert "solution_" in page and "solution_" not in outside
+    assert "A model answer to" in page and "A model answer to" not in outside
+
+
+def test_pages_lead_on_and_are_found(site, page) -> None:
+    assert 'rel="next"' in page or 'title="next page"' in page
+    assert (site / "searchindex.js").stat().st_size > 10_000
+    assert "README.html" in (site / "index.html").read_text(encoding="utf-8")
+    readme = (site / "README.html").read_text(encoding="utf-8")
+    assert all(f'href="notebooks/{name}.html"' in readme for name in LESSONS)

@@ -1,0 +1,130 @@
+"""What happens in a class: a read-only course, many kernels, cells run again."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from d2lext.records import read_runs, record_run
+from d2lext.store import CLASSES, read_cifar10
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+MAX_MEGABYTES = 1500
+NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory) -> Path:
+    """A copy that nobody may write to, under a name with spaces and other letters."""
+    root = tmp_path_factory.mktemp("class") / "der Kurs 图像增强"
+    for name in ("d2lext", "notebooks", "data"):
+        shutil.copytree(
+            ROOT / name,
+            root / name,
+            ignore=shutil.ignore_patterns(
+                "__pycache__", "cifar-10-*", "runs.jsonl", "train", "test"
+            ),
+        )
+    for path in [root, *root.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for path in (root.parent, root.parent.parent):
+        path.chmod(0o755)
+    yield root
+    for path in root.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o755)
+    root.chmod(0o755)
+
+
+def other_user() -> dict:
+    """For root, who may write to everything: be nobody, if nobody can run Python."""
+    if os.getuid() != 0:
+        return {}
+    command = [sys.executable, "-c", "import nbclient"]
+    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    try:
+        done = subprocess.run(command, capture_output=True, **user)
+    except PermissionError:  # this Python lies in a folder that is root's alone
+        return {}
+    return user if done.returncode == 0 else {}
+
+
+@pytest.mark.parametrize(
+    "lesson",
+    [
+        pytest.param(name, marks=() if name == LESSONS[0] else pytest.mark.slow)
+        for name in LESSONS
+    ],
+)
+def test_a_lesson_of_a_read_only_course(lesson, course, tmp_path) -> None:
+    """Run in another folder, each cell twice, within the memory that it may take."""
+    home = tmp_path / "home"
+    home.mkdir()
+    user = other_user()
+    for path in (home, tmp_path):
+        os.chown(path, *([NOBODY, NOBODY] if user else [-1, -1]))
+    runner = tmp_path / "lesson_runner.py"
+    shutil.copy(Path(__file__).with_name("lesson_runner.py"), runner)
+    environment = os.environ | {
+        "HOME": str(home),
+        "PYTHONPATH": str(course),
+        "D2LEXT_CIFAR10": "sample",
+    }
+    environment.pop("D2LEXT_RUNS", None)  # as a reader has it: in the read-only folder
+    done = subprocess.run(
+        [sys.executable, runner, course / "notebooks" / f"{lesson}.ipynb", home],
+        env=environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        **user,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.split()[-1]) <= MAX_MEGABYTES
+
+
+def _as_a_kernel(start, number: int, folder: str, runs: str, results) -> None:
+    os.environ["D2LEXT_RUNS"] = runs
+    start.wait()
+    X, y, *_ = read_cifar10(True, folder)
+    for i in range(20):
+        record_run({"kernel": number, "run": i, "much": "x" * 5000})
+    results.put((number, int(X.long().sum()), y.tolist()))
+
+
+@pytest.mark.slow
+def test_eight_kernels_share_a_folder(tmp_path) -> None:
+    """All make the cache at once and write to one file of runs."""
+    for split in ("train", "test"):
+        for label, name in enumerate(CLASSES):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(20):
+                picture = Image.new("RGB", (32, 32), (25 * label, 12 * i, 7))
+                picture.save(tmp_path / split / name / f"{i}.png")
+    runs, context = tmp_path / "runs.jsonl", multiprocessing.get_context("spawn")
+    start, results = context.Barrier(8), context.Queue()
+    kernels = [
+        context.Process(
+            target=_as_a_kernel, args=(start, k, str(tmp_path), str(runs), results)
+        )
+        for k in range(8)
+    ]
+    for kernel in kernels:
+        kernel.start()
+    found = [results.get(timeout=120) for _ in kernels]
+    for kernel in kernels:
+        kernel.join()
+    assert sorted(number for number, *_ in found) == list(range(8))
+    assert len({json.dumps(rest) for _, *rest in found}) == 1
+    assert sorted(found[0][2]) == sorted([*range(10)] * 20)
+    kept = {(run["kernel"], run["run"]) for run in read_runs(runs)}
+    assert len(kept) == 160
+    again = read_cifar10(True, tmp_path)  # from the cache that the eight have left
+    assert int(again.X.long().sum()) == found[0][1]
