@@ -251,3 +251,38 @@ def test_the_command_says_what_is_wrong_in_one_line(course, monkeypatch, capsys)
     assert answers.main(["restore"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("answers: ") and err.count("\n") == 1
+
+
+def with_text(root: Path, source: str = answers.TEXT_STUB) -> Path:
+    """A lesson with an exercise that is checked, and one that is answered in words."""
+    nb, new = lesson("1.1"), nbformat.v4
+    nb.cells += [
+        new.new_markdown_cell(source, id="answer-1-2", metadata={"tags": ["answer"]}),
+        new.new_markdown_cell(
+            "So.", id="solution-1-2", metadata={"tags": ["solution"]}
+        ),
+    ]
+    return write(root, "01_a.ipynb", nb)
+
+
+def test_answers_in_words_survive_too(tmp_path) -> None:
+    with_text(tmp_path, "It lies.")
+    assert save(tmp_path) == ["1.1: untouched", "1.2: written"]
+    path = with_text(tmp_path)
+    assert restore(tmp_path)[1] == "1.2: written, put back into 01_a.ipynb"
+    assert cell(path, "answer-1-2").source == "It lies."
+    nbformat.validate(nbformat.read(path, 4))
+
+
+def test_an_untouched_text_is_a_stub(tmp_path) -> None:
+    with_text(tmp_path)
+    assert save(tmp_path)[1] == "1.2: untouched"
+    assert student(tmp_path) == ["student/01_a.ipynb: 2 solutions left out"]
+
+
+def test_a_text_is_not_put_over_another(tmp_path) -> None:
+    with_text(tmp_path, "It lies.")
+    save(tmp_path)
+    path = with_text(tmp_path, "It does not.")
+    assert "another answer, which was left alone" in restore(tmp_path)[1]
+    assert cell(path, "answer-1-2").source == "It does not."

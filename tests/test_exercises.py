@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import d2lext
 from d2lext import exercises
+from d2lext.answers import TEXT_STUB
 from d2lext.exercises import CHECKS, WORDS, verdict
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -349,6 +350,36 @@ def test_the_lessons_stub_is_not_answered_yet(id) -> None:
 def test_a_solution_has_a_name_of_its_own(id) -> None:
     names = {function(cell(id, kind)).__name__ for kind in ("answer", "solution")}
     assert len(names) == 2
+
+
+def open_questions() -> list:
+    """The cells of exercises that are answered in words, lesson by lesson."""
+    found = []
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        cells = {c.id: c for c in nbformat.read(path, as_version=4).cells}
+        for name, answer in cells.items():
+            if name.startswith("answer-") and answer.cell_type == "markdown":
+                solution = cells.get(name.replace("answer", "solution"))
+                found.append(pytest.param(answer, solution, id=name))
+    return found
+
+
+@pytest.mark.parametrize(("answer", "solution"), open_questions())
+def test_an_open_question_has_a_stub_and_a_folded_model_answer(
+    answer, solution
+) -> None:
+    assert answer.source == TEXT_STUB
+    assert answer.metadata.tags == ["answer"] and solution.metadata.tags == ["solution"]
+    assert solution.source.startswith("<details>\n<summary>")
+    assert solution.source.endswith("</details>")
+    assert len(solution.source.split()) > 40
+
+
+def test_every_lesson_has_two_to_four_exercises() -> None:
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        count = sum("answer" in c.metadata.get("tags", []) for c in cells)
+        assert 2 <= count <= 4, path.name
 
 
 @pytest.mark.parametrize("id", CHECKS)

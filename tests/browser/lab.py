@@ -175,6 +175,15 @@ class Lesson:
             self.page.keyboard.press("Control+Enter")
         self._wait_for_end(cell_ids)
 
+    def write(self, cell_id: str, source: str) -> None:
+        """Replace what a code cell says, as one would with the keyboard."""
+        self.cell(cell_id).locator(".cm-content").click()
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.insert_text(source)
+
+    def said(self, cell_id: str) -> Locator:
+        return self.cell(cell_id).locator(".jp-OutputArea-output")
+
     def _wait_for_end(self, cell_ids: Iterable[str]) -> None:
         indexes = [self._index(cell_id) for cell_id in cell_ids]
         self.page.wait_for_function(ENDED, arg=indexes, timeout=1000 * RUN_ALL_S)
@@ -216,6 +225,13 @@ class Explorer:
 
     def readout(self, name: str) -> Locator:
         return self.row(name).locator(".widget-readout")
+
+    def sliders(self) -> list[Locator]:
+        """Every handle of every slider."""
+        return self.cell.get_by_role("slider").all()
+
+    def menus(self) -> list[Locator]:
+        return self.cell.locator(".widget-dropdown select").all()
 
     def click(self, button: str) -> None:
         self.cell.get_by_role("button", name=button).click()

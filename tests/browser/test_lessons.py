@@ -51,6 +51,20 @@ def check_run(lesson: Lesson) -> None:
     assert not lesson.problems
 
 
+def test_an_exercise_answered_wrong_then_right(lesson_01: Lesson) -> None:
+    check = lesson_01.said("check-1-1")
+    expect(check).to_have_text("1.1: not answered yet.")
+    for source, words in (
+        ("return X.flip(2)", "1.1: not yet: that is upside down"),
+        ("return X[:, :, ::-1]", "1.1: not yet: raised"),
+        ("return X[..., list(range(X.shape[-1]))[::-1]]", "1.1: right: "),
+    ):
+        lesson_01.write("answer-1-1", f"def my_flip(X):\n    {source}")
+        lesson_01.run("answer-1-1", "check-1-1")
+        expect(check).to_contain_text(words)
+    assert not lesson_01.problems
+
+
 def test_stored_pictures_show_before_a_run(browser, server) -> None:
     with opened(browser, server, NOTEBOOKS / "01_flip.ipynb") as lesson:
         assert not lesson.trusted("explore-left-right"), "not as after a clone"
@@ -75,6 +89,36 @@ def test_other_lessons_run(browser, server, path: Path) -> None:
     with opened(browser, server, path) as lesson:
         lesson.run_all()
         check_run(lesson)
+        for cell_id in lesson.ids("d2l.explore("):
+            move_everything(Explorer(lesson.cell(cell_id)))
+        assert not lesson.problems
+
+
+def move_everything(explorer: Explorer) -> None:
+    """Each handle by the keyboard and by the mouse, each menu; then back."""
+    start = explorer.code.inner_text()
+    for handle in explorer.sliders():
+        before, code = explorer.jpeg(), explorer.code.inner_text()
+        value = handle.get_attribute("aria-valuetext")
+        handle.press("End")
+        if handle.get_attribute("aria-valuetext") == value:  # it was there already
+            handle.press("Home")
+        expect(explorer.code).not_to_have_text(code)
+        explorer.expect_new_picture(before)
+        before, code = explorer.jpeg(), explorer.code.inner_text()
+        rail = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-base')]")
+        width, height = (rail.bounding_box()[side] for side in ("width", "height"))
+        rail.click(position={"x": 0.35 * width, "y": height / 2}, force=True)
+        expect(explorer.code).not_to_have_text(code)
+        explorer.expect_new_picture(before)
+    for menu in explorer.menus():
+        before, code = explorer.jpeg(), explorer.code.inner_text()
+        count = menu.locator("option").count()
+        menu.select_option(index=count - 1)
+        expect(explorer.code).not_to_have_text(code)
+        explorer.expect_new_picture(before)
+    explorer.click("Reset")
+    expect(explorer.code).to_have_text(start)
 
 
 def test_arrow_keys_move_the_slider(flip: Explorer) -> None:
