@@ -95,7 +95,7 @@ def test_other_lessons_run(browser, server, path: Path) -> None:
 
 
 def move_everything(explorer: Explorer) -> None:
-    """Each handle by the keyboard and by the mouse, each menu; then back."""
+    """Each handle by the keyboard, single ones by the mouse too, and each menu."""
     start = explorer.code.inner_text()
     for handle in explorer.sliders():
         before, code = explorer.jpeg(), explorer.code.inner_text()
@@ -107,8 +107,10 @@ def move_everything(explorer: Explorer) -> None:
         explorer.expect_new_picture(before)
         before, code = explorer.jpeg(), explorer.code.inner_text()
         rail = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-base')]")
+        if rail.get_by_role("slider").count() > 1:
+            continue  # between two handles a click moves none
         width, height = (rail.bounding_box()[side] for side in ("width", "height"))
-        rail.click(position={"x": 0.35 * width, "y": height / 2}, force=True)
+        rail.click(position={"x": 0.3 * width, "y": height / 2}, force=True)
         expect(explorer.code).not_to_have_text(code)
         explorer.expect_new_picture(before)
     for menu in explorer.menus():
