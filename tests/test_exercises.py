@@ -1,6 +1,7 @@
 """Each check against the lesson's solution, another right answer, and wrong ones."""
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -94,6 +95,10 @@ def mirrored(X):
     return X.flip(3)
 
 
+def sum_then_softmax(outputs):
+    return sum(outputs).softmax(1)
+
+
 def stacked_views(net, X):
     return net(torch.cat([X, X.flip(-1)])).softmax(1).reshape(2, len(X), -1).mean(0)
 
@@ -126,6 +131,12 @@ def held_out_np(y, per_class, seed):
     random = np.random.default_rng(seed)
     classes = [(y == k).nonzero().flatten().numpy() for k in range(10)]
     return [i for c in classes for i in random.choice(c, per_class, replace=False)]
+
+
+def held_out_with_replacement(y, per_class, seed):
+    random = np.random.default_rng(seed)
+    classes = [(y == k).nonzero().flatten().numpy() for k in range(10)]
+    return [i for c in classes for i in random.choice(c, per_class)]
 
 
 def unstable(y, per_class, seed):
@@ -185,6 +196,14 @@ def mixed(
     return answer
 
 
+def mixed_up(x, y, alpha):
+    """The partner gets lambda too, not 1 - lambda."""
+    _, y_a, y_b, lam = mixed()(x, y, alpha)
+    index = y.argsort()[y_b]
+    w = lam.reshape(-1, 1, 1, 1)
+    return w * x + w * x[index], y_a, y_b, lam
+
+
 RIGHT = {
     "1.1": [flip_np, lambda X: X[..., torch.arange(X.shape[-1] - 1, -1, -1)]],
     "2.1": [crop_one_by_one],
@@ -238,6 +257,7 @@ WRONG = {
         "pixels": bright(lambda X, amount: 0.6 + 0.8 * torch.rand(X.shape)),
         "range": bright(lambda X, amount: 2 * torch.rand(len(X), 1, 1, 1)),
         "centre": bright(lambda X, amount: 1 - amount * torch.rand(len(X), 1, 1, 1)),
+        "channels": bright(lambda X, amount: 0.6 + 0.8 * torch.rand(len(X), 3, 1, 1)),
         "uneven": bright(lambda X, amount: 1 + amount * torch.sign(own(X, 1) - 1)),
         "frozen": bright_frozen,
     },
@@ -248,6 +268,7 @@ WRONG = {
         "sum": views(plain, mirrored, join=sum),
         "labels": lambda net, X: views(plain, mirrored)(net, X).argmax(1),
         "upside": views(plain, lambda X: X.flip(2)),
+        "drawn": views(plain, lambda X: X.flip(3) if torch.rand(()) < 0.5 else X),
     },
     "5.1": {
         "first": held_out(torch.arange),
@@ -255,6 +276,8 @@ WRONG = {
         "unstable": unstable,
         "classes": lambda y, per_class, seed: order(len(y), seed)[: 10 * per_class],
         "twice": lambda y, per_class, seed: held_out()(y, 1, seed).repeat(per_class),
+        "within": lambda y, per_class, seed: order(40, seed)[:per_class].repeat(10),
+        "mask": lambda y, per_class, seed: torch.rand(len(y)) < 0.1,
         "range": lambda y, per_class, seed: held_out()(y, per_class, seed) + len(y),
         "type": lambda y, per_class, seed: len(held_out()(y, per_class, seed)),
     },
@@ -263,6 +286,7 @@ WRONG = {
         "together": lambda n, epoch: torch.full((n,), epoch % 2 == 0),
         "constant": lambda n, epoch: turns(n, 0),
         "part": lambda n, epoch: torch.arange(n) % 4 == epoch % 4,
+        "regular": lambda n, epoch: torch.arange(n) % 2 == epoch % 2,
         "epochs": lambda n, epoch: (
             turns(n, epoch) if epoch < 2 else turns(n, epoch + 1)
         ),
@@ -275,6 +299,14 @@ WRONG = {
             rank::size
         ],
         "seed": lambda n, rank, size, seed: order(n, 0)[rank::size],
+        "padded": lambda n, rank, size, seed: order(n, seed).repeat(2)[
+            : -(-n // size) * size
+        ][rank::size],
+        "fixed": lambda n, rank, size, seed: torch.arange(n)[rank::size][
+            order(len(range(rank, n, size)), seed)
+        ],
+        "range": lambda n, rank, size, seed: order(n, seed)[rank::size] + 1,
+        "mask": lambda n, rank, size, seed: torch.arange(n) % size == rank,
         "uneven": lambda n, rank, size, seed: order(n, seed).split(30)[rank],
         "type": lambda n, rank, size, seed: len(order(n, seed)[rank::size]),
     },
@@ -306,6 +338,13 @@ WRONG = {
         "partners": mixed(second="drawn"),
         "beta": mixed(lambda n, alpha: torch.rand(n)),
         "range": mixed(lambda n, alpha: 2 * torch.rand(n)),
+        "unmixed": lambda x, y, alpha: (x, *mixed()(x, y, alpha)[1:]),
+        "formula": mixed_up,
+        "mean": mixed(lambda n, a: torch.distributions.Beta(a / 2, a).sample((n,))),
+        "shape": lambda x, y, alpha: (
+            *mixed()(x, y, alpha)[:3],
+            torch.rand(len(x), 1, 1, 1),
+        ),
         "type": lambda x, y, alpha: mixed()(x, y, alpha)[0],
     },
 }
@@ -389,12 +428,29 @@ def test_another_right_answer_is_right(id, again) -> None:
         assert verdict(id, answer)[0] == "right"
 
 
-MISTAKES = [(id, key) for id, answers in WRONG.items() for key in answers]
+# Other mistakes that the same hint fits.
+MORE = [
+    ("2.1", "together", crop(lambda X, s: draws(X, s, 2), lambda X, s: [1] * len(X))),
+    ("4.1", "logits", views(plain, mirrored, join=sum_then_softmax, out=plain)),
+    ("5.1", "classes", lambda y, per_class, seed: []),
+    ("5.1", "type", lambda y, per_class, seed: held_out()(y, 7, seed).reshape(10, 7)),
+    ("5.1", "twice", held_out_with_replacement),
+    ("6.1", "regular", lambda n, epoch: (torch.arange(n) < n // 2) ^ (epoch % 2 == 1)),
+    (
+        "7.1",
+        "unshuffled",
+        lambda n, r, size, seed: (torch.arange(n) + seed)[r::size] % n,
+    ),
+    ("9.1", "unmixed", lambda x, y, alpha: (x, y, y, torch.rand(len(x)))),
+    ("9.1", "raised", lambda x, y, alpha: torch.rand(len(x)) * x),
+    ("9.1", "type", lambda x, y, alpha: (x, y, None, "lam")),
+]
+MISTAKES = [(id, key, answer) for id in WRONG for key, answer in WRONG[id].items()]
 
 
-@pytest.mark.parametrize(("id", "key"), MISTAKES)
-def test_a_wrong_answer_gets_the_hint_that_fits(id, key) -> None:
-    found, words = verdict(id, WRONG[id][key])
+@pytest.mark.parametrize(("id", "key", "answer"), MISTAKES + MORE)
+def test_a_wrong_answer_gets_the_hint_that_fits(id, key, answer) -> None:
+    found, words = verdict(id, answer)
     assert found == key, words
     assert words.startswith("not yet: ") and "{" not in words
 
@@ -424,17 +480,33 @@ def test_nothing_is_raised_into_the_readers_face(id, answer, key) -> None:
     assert verdict(id, answer)[0] == key
 
 
-def test_an_answer_that_does_not_end(monkeypatch) -> None:
+def forever(X):
+    while True:
+        torch.rand(1)
+
+
+def test_an_answer_that_does_not_end_is_ended(monkeypatch) -> None:
     monkeypatch.setattr(exercises, "LIMIT", 0.2)
-    done = []
-    assert verdict("1.1", lambda X: time.sleep(1) or done.append(X))[0] == "slow"
-    assert not done
+    before = threading.active_count()
+    assert verdict("1.1", forever)[0] == "slow"
+    assert threading.active_count() == before
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    time.sleep(0.05)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_an_answer_that_cannot_be_ended(monkeypatch) -> None:
+    monkeypatch.setattr(exercises, "LIMIT", 0.2)
+    assert verdict("1.1", lambda X: time.sleep(3))[0] == "endless"
 
 
 def test_check_prints_one_line(capsys) -> None:
     d2lext.check("1.1", flip_np)
     d2lext.check("1.1", ...)
     d2lext.check("0.7", flip_np)
+    d2lext.check(["1.1"], flip_np)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("1.1: right: ")
     assert lines[1] == "1.1: not answered yet."
