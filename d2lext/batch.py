@@ -473,7 +473,8 @@ class Compose(Transform):
             if not isinstance(t, Transform):
                 raise TypeError(
                     f"transforms[{i}]: expected a transform of d2lext.batch, got "
-                    f"{type(t).__name__} of {type(t).__module__}"
+                    f"{type(t).__name__} of {type(t).__module__}; leave out ToTensor "
+                    "(the data set divides by 255), and wrap others, PerPicture(...)"
                 )
         if not isinstance(generator, torch.Generator | None):
             raise TypeError(

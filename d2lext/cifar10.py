@@ -39,7 +39,7 @@ def default_workers(num_examples: int) -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    # Measured: starting workers costs more than they save on a few thousand pictures.
+    # Starting them takes longer than an epoch of a few thousand pictures.
     return 0 if num_examples < 10_000 or cores == 1 else min(cores, 8)
 
 
@@ -61,20 +61,37 @@ class _Loader(torch.utils.data.DataLoader):
 
 
 # 05_cifar10.ipynb: save-check
-def _check_arguments(augs, batch_size, num_workers):
+def _check_arguments(is_train, augs, batch_size, num_workers, device, generator):
+    if not isinstance(is_train, bool):
+        raise TypeError(f"is_train: expected True or False, got {is_train!r}")
     whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
     if not whole or batch_size < 1:
         raise ValueError(
             f"batch_size: expected a whole number >= 1, got {batch_size!r}"
         )
+    if isinstance(augs, type):
+        raise TypeError(
+            f"augs: {augs.__name__} is a class; make one first, {augs.__name__}(...)"
+        )
     if augs is not None and not callable(augs):
         raise TypeError(
             "augs: expected a transform such as ToTensor(), something to call, or "
-            f"None, got {type(augs).__name__}"
+            f"None, got {type(augs).__name__}; several become one by Compose([...])"
         )
+    if num_workers is not None and not isinstance(num_workers, int):
+        raise TypeError(f"num_workers: expected a whole number, got {num_workers!r}")
     if hasattr(augs, "dataset") and num_workers:
         raise ValueError(
             f"num_workers: a transform of whole batches needs none, got {num_workers}"
+        )
+    if device is not None and not hasattr(augs, "dataset"):
+        raise ValueError(
+            f"device: is for transforms of d2lext.batch, got {device!r}; pictures that "
+            "are augmented one at a time are moved batch by batch, X.to(device)"
+        )
+    if not isinstance(generator, torch.Generator | None):
+        raise TypeError(
+            f"generator: expected a torch.Generator, got {type(generator).__name__}"
         )
 
 
@@ -100,10 +117,10 @@ def load_cifar10(
     with which the data stays in memory, on `device`. Training batches are shuffled,
     by `generator` if given. Raises ValueError or TypeError, naming the argument.
     """
-    _check_arguments(augs, batch_size, num_workers)
+    _check_arguments(is_train, augs, batch_size, num_workers, device, generator)
     X, y, _, source = read_cifar10(is_train, root, download)
     print("data:", source)
-    settings = {"shuffle": bool(is_train), "generator": generator}
+    settings = {"shuffle": is_train, "generator": generator}
     if hasattr(augs, "dataset"):
         dataset = augs.dataset(X, y, device)
         dataset.source = source

@@ -204,6 +204,15 @@ class History(list):
 
 
 # 07_multi_gpu.ipynb: save-loop-checks
+def _check_trainer(net, trainer):
+    of_net = {id(p) for p in net.parameters()}
+    if not any(id(p) in of_net for g in trainer.param_groups for p in g["params"]):
+        raise ValueError(
+            "trainer: holds none of net's weights, so it would train another net; "
+            "make it again, from net.parameters()"
+        )
+
+
 def _check_run(train_iter, num_epochs):
     """Return the number of batches."""
     if not isinstance(num_epochs, int) or num_epochs < 1:
@@ -379,10 +388,13 @@ def train_ch13(
     Whatever ends the run, `train_ch13.history` has what was
     measured, and net stays as trained so far. Raises what `train_epochs` raises.
     """
+    if isinstance(devices, str | torch.device):
+        devices = [devices]
     devices = [torch.device(d) for d in devices or try_all_gpus()]
     train_ch13.history = history = History()
     _check_run(train_iter, num_epochs)
     _check_lazy(net)
+    _check_trainer(net, trainer)
     net = net.to(devices[0], memory_format=torch.channels_last)
     copies = nn.DataParallel(net, devices) if len(devices) > 1 else net
     drawing = _Curves(num_epochs) if _in_notebook() else None
@@ -410,7 +422,8 @@ class ShardedBatches(Sampler):
     num_examples: all of them; batch_size: over all processes; seed: the same
     everywhere. rank and world_size default to those of the process group. Give it to
     a `DataLoader` as batch_sampler, and call `set_epoch` (`train_epochs` does).
-    Raises ValueError for fewer examples in a batch than processes.
+    Raises ValueError for fewer examples in a batch than processes, and for a rank
+    that there is not.
     """
 
     def __init__(
@@ -420,9 +433,17 @@ class ShardedBatches(Sampler):
         self.num_examples, self.shuffle, self.seed = num_examples, shuffle, seed
         self.world_size = world_size or (dist.get_world_size() if joined else 1)
         self.rank = (dist.get_rank() if joined else 0) if rank is None else rank
+        for name, value in (("num_examples", num_examples), ("batch_size", batch_size)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(
+                f"rank: expected 0 to {self.world_size - 1}, since there are "
+                f"{self.world_size} processes, got {self.rank}"
+            )
         self.num_batches = math.ceil(num_examples / batch_size)
         self.epoch = 0
-        smallest = num_examples // max(1, self.num_batches)
+        smallest = num_examples // self.num_batches
         if smallest < self.world_size:
             raise ValueError(
                 f"batch_size: {num_examples} examples in batches of at most "

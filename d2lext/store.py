@@ -96,6 +96,7 @@ def read_cifar10(
         found = _read_archive(folder, is_train, official)
     if found is not None:
         return found
+    _check_level(folder)
     sample = _read_sample(is_train)
     if folder == DATA:
         return sample
@@ -219,6 +220,15 @@ def _folder(root: str | os.PathLike | None, create: bool = False) -> Path:
     return DATA
 
 
+def _check_level(folder: Path) -> None:
+    """Find the folder too deep by one level."""
+    if (folder / "data_batch_1").exists() or (folder / CLASSES[0]).is_dir():
+        raise ValueError(
+            f"{folder}: holds a part of CIFAR-10; name the folder above it, "
+            f"{folder.parent}"
+        )
+
+
 # The official version
 
 
@@ -251,7 +261,7 @@ def _read_unpacked(root: Path, is_train: bool, official: type[CIFAR10]) -> Pictu
         raise ValueError(
             f"{', '.join(map(str, bad)) or folder}: missing, truncated or altered (the "
             f"md5 is not CIFAR-10's); delete {folder} and unpack {official.filename} "
-            "again, or download it: `make cifar10`, or download=True"
+            "again, or download it: download=True (into data/: make cifar10)"
         ) from error
     return Pictures(
         torch.from_numpy(np.ascontiguousarray(read.data)),
@@ -274,7 +284,7 @@ def _read_archive(root: Path, is_train: bool, official: type[CIFAR10]) -> Pictur
     if not check_integrity(archive, official.tgz_md5):
         raise ValueError(
             f"{archive}: truncated or altered (the md5 is not CIFAR-10's); delete it "
-            "and download it again: `make cifar10`, or download=True"
+            "and download it again: download=True (into data/: make cifar10)"
         )
     with _temporary_folder(root) as temporary:
         extract_archive(archive, temporary)

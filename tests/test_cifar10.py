@@ -12,6 +12,7 @@ import torchvision
 from torchvision.transforms import v2
 
 import d2lext as d2l
+from d2lext import batch
 from d2lext.store import VARIABLE, read_cifar10
 
 FLIP = torchvision.transforms.Compose(
@@ -110,11 +111,33 @@ def test_a_transform_of_whole_batches_makes_its_own_data_set():
         (FLIP, 2.5, ValueError, "batch_size: .*got 2.5"),
         (FLIP, True, ValueError, "batch_size: .*got True"),
         ("flip", 8, TypeError, "augs: expected a transform.*got str"),
+        ([FLIP], 8, TypeError, r"augs: .*got list; .*Compose\(\["),
+        (
+            torchvision.transforms.ToTensor,
+            8,
+            TypeError,
+            r"augs: ToTensor is a class.*ToTensor\(\.\.\.\)",
+        ),
+        (batch.RandomVerticalFlip, 8, TypeError, "augs: RandomVerticalFlip is a class"),
     ],
 )
 def test_bad_arguments_are_named(augs, batch_size, error, words):
     with pytest.raises(error, match=words):
         d2l.load_cifar10(True, augs, batch_size)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "words"),
+    [
+        ({"is_train": "test"}, TypeError, "is_train: expected True or False.*'test'"),
+        ({"num_workers": "2"}, TypeError, "num_workers: .*'2'"),
+        ({"device": "cpu"}, ValueError, r"device: .*'cpu'.*X\.to\(device\)"),
+        ({"generator": 5}, TypeError, r"generator: .*torch\.Generator, got int"),
+    ],
+)
+def test_bad_keywords_are_named(keywords, error, words):
+    with pytest.raises(error, match=words):
+        d2l.load_cifar10(**{"is_train": True, "augs": FLIP, "batch_size": 8} | keywords)
 
 
 def test_workers_by_default():

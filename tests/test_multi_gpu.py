@@ -257,6 +257,18 @@ def test_lazy_layers_are_refused() -> None:
         train_ch13(net, make_iter(), make_iter(), LOSS, None, 1, CPU)
 
 
+def test_a_trainer_of_another_net_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"trainer: holds none.*net\.parameters\(\)"):
+        train_ch13(make_net(), make_iter(), make_iter(), LOSS, sgd(make_net()), 1, CPU)
+
+
+@pytest.mark.parametrize("devices", ["cpu", torch.device("cpu"), ["cpu"]])
+def test_one_device_needs_no_list(devices) -> None:
+    net = make_net()
+    run = (net, make_iter(), make_iter(), LOSS, sgd(net), 1)
+    assert len(train_ch13(*run, devices).epochs()) == 1
+
+
 def fails_in_step(step: int, what):
     """A loss that calls `what` in a step, counted from 1."""
     steps = iter(range(1, 1000))
@@ -381,3 +393,17 @@ def test_batches_do_not_depend_on_the_number_of_processes() -> None:
         return [list(itertools.chain(*shares)) for shares in zip(*shards, strict=True)]
 
     assert batches(1) == batches(2) == batches(3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"num_examples": 0}, "num_examples: .*>= 1, got 0"),
+        ({"batch_size": 0}, "batch_size: .*got 0"),
+        ({"batch_size": "4"}, "batch_size: .*got '4'"),
+        ({"rank": 2, "world_size": 2}, "rank: expected 0 to 1.*got 2"),
+    ],
+)
+def test_shares_that_cannot_be(arguments, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        ShardedBatches(**{"num_examples": 50, "batch_size": 10} | arguments)

@@ -45,6 +45,15 @@ def test_a_folder_without_data_gives_the_sample_and_says_so(tmp_path):
     assert f"no CIFAR-10 in {tmp_path}" in pictures.source
 
 
+def test_a_folder_one_level_too_deep_is_found_out(folder, tmp_path):
+    unpacked = tmp_path / "cifar-10-batches-py"
+    unpacked.mkdir()
+    (unpacked / "data_batch_1").touch()
+    for deep in (folder / "train", unpacked):
+        with pytest.raises(ValueError, match=f"the folder above it, {deep.parent}$"):
+            read_cifar10(True, deep)
+
+
 def test_a_root_that_is_given_goes_before_the_variable(folder, monkeypatch):
     monkeypatch.setenv(VARIABLE, "sample")
     assert len(read_cifar10(True, folder).y) == 20
