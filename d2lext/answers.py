@@ -7,24 +7,30 @@
 
 An answer belongs to its exercise, whatever the lesson is called and wherever in it the
 exercise stands. Lessons are copied to answers/backup/ before they are written to. What
-is replaced in answers.json stays there as an earlier answer.
+is replaced in answers.json stays there as an earlier answer. The lessons are those in
+notebooks/ of the folder that you are in, else the course's own.
 """
 
 import argparse
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 UNTOUCHED, WRONG, RIGHT = "untouched", "wrong", "right"
 TEXT_STUB = "*Double-click here, and write your answer.*"
+TAG = "exercise-"  # of an answer cell, with the exercise; copies of a cell keep it
+COPY = re.compile(r"-Copy\d+$")  # what JupyterLab calls a duplicate
+HINT = "; the folded cell below it holds a solution"
 
 
 def _write(path: Path, text: str) -> None:
@@ -35,12 +41,33 @@ def _write(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
+class Exercise(NamedTuple):
+    """Where an exercise is answered: in several cells, if a reader has split one."""
+
+    path: Path
+    answers: list[nbformat.NotebookNode]
+    check: nbformat.NotebookNode | None
+
+    @property
+    def source(self) -> str:
+        return "\n\n".join(a.source for a in self.answers if a.source.strip())
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted((root / "notebooks").glob("*.ipynb"))
+
+
 def _lessons(root: Path) -> dict[Path, nbformat.NotebookNode]:
     lessons = {}
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
+    for path in _files(root):
+        if COPY.search(path.stem):
+            continue
         try:
             lessons[path] = nbformat.read(path, as_version=4)
-        except (nbformat.reader.NotJSONError, OSError, KeyError) as error:
+        except (
+            *(nbformat.reader.NotJSONError, nbformat.ValidationError),
+            *(OSError, KeyError),
+        ) as error:
             raise ValueError(
                 f"{path.name}: cannot be read as a notebook ({type(error).__name__}); "
                 f"get it back with: git checkout -- notebooks/{path.name}"
@@ -48,37 +75,44 @@ def _lessons(root: Path) -> dict[Path, nbformat.NotebookNode]:
     return lessons
 
 
-def _cells(nb: nbformat.NotebookNode) -> dict[str, dict[str, nbformat.NotebookNode]]:
-    """The answer cell, and the check cell if there is one, of each exercise."""
+def _exercises(path: Path, nb: nbformat.NotebookNode) -> dict[str, Exercise]:
     by_id = {cell.get("id"): cell for cell in nb.cells}
-    found = {}
-    for name, cell in by_id.items():
-        if "answer" in cell.metadata.get("tags", []):
-            number = name.removeprefix("answer-")
-            check = by_id.get(f"check-{number}")
-            found[number.replace("-", ".")] = {"answer": cell, "check": check}
+    found: dict[str, Exercise] = {}
+    for cell in nb.cells:
+        for tag in cell.metadata.get("tags", []):
+            if tag.startswith(TAG):
+                slug = tag.removeprefix(TAG)
+                empty = Exercise(path, [], by_id.get(f"check-{slug}"))
+                exercise = found.setdefault(slug.replace("-", "."), empty)
+                exercise.answers.append(cell)
     return found
 
 
-def is_stub(source: str) -> bool:
-    """Whether an answer is as the lesson has it.
+def _missing(nb: nbformat.NotebookNode, found: dict[str, Exercise]) -> list[str]:
+    """Exercises of a lesson whose answer cell is gone."""
+    kept = (re.fullmatch(r"solution-(\d+)-(\d+)", c.get("id", "")) for c in nb.cells)
+    return [id for m in kept if m and (id := ".".join(m.groups())) not in found]
 
-    That is a function that returns `...`, or the text that asks for one.
+
+def is_stub(source: str) -> bool:
+    """Whether an answer is as the lesson has it, or empty.
+
+    As the lesson has it, that is a function which does nothing but return `...`, or the
+    text that asks for one. A remark in it is somebody's work already.
     """
-    if source.strip() == TEXT_STUB:
+    if source.strip() in ("", TEXT_STUB):
         return True
     try:
         body = ast.parse(source).body
     except SyntaxError:
         return False  # somebody's work
-    nodes = ast.walk(ast.Module(body, []))
-    returns = [n.value for n in nodes if isinstance(n, ast.Return)]
-    dots = [r for r in returns if isinstance(r, ast.Constant) and r.value is ...]
-    return len(body) == 1 and len(returns) == 1 and returns == dots
+    if len(body) != 1 or not isinstance(body[0], ast.FunctionDef) or "#" in source:
+        return False
+    return ast.unparse(body[0].body) == "return ..."
 
 
 def _state(answer: dict) -> str:
-    """What the check said when it was last run; untouched and right are certain."""
+    """What the check said when the reader ran it last."""
     if is_stub(answer["source"]):
         return UNTOUCHED
     if answer.get("kind") == "markdown":
@@ -86,7 +120,8 @@ def _state(answer: dict) -> str:
     text = "".join(output.get("text", "") for output in answer["check_outputs"])
     if ": right: " in text:
         return RIGHT
-    return WRONG if ": not yet: " in text else "not checked yet"
+    said = ": not yet: " in text or ": took longer than" in text
+    return WRONG if said else "not checked yet"
 
 
 def _read(file: Path) -> dict[str, dict]:
@@ -113,13 +148,16 @@ def save(root: Path = ROOT) -> list[str]:
     file = root / "answers" / "answers.json"
     answers, lines = _read(file), []
     for path, nb in _lessons(root).items():
-        for id, cells in _cells(nb).items():
+        exercises = _exercises(path, nb)
+        for id in _missing(nb, exercises):
+            lines.append(f"{id}: its answer cell is missing in {path.name}")
+        for id, exercise in exercises.items():
             found = {
                 "lesson": path.name,
-                "kind": cells["answer"].cell_type,
-                "source": cells["answer"].source,
-                "outputs": cells["answer"].get("outputs", []),
-                "check_outputs": (cells["check"] or {}).get("outputs", []),
+                "kind": exercise.answers[0].cell_type,
+                "source": exercise.source,
+                "outputs": exercise.answers[-1].get("outputs", []),
+                "check_outputs": (exercise.check or {}).get("outputs", []),
             }
             before = answers.get(id)
             words = _state(found)
@@ -134,7 +172,8 @@ def save(root: Path = ROOT) -> list[str]:
             answers[id] = found
             lines.append(f"{id}: {words}")
     _write(file, json.dumps({"answers": answers}, indent=1) + "\n")
-    return lines
+    copies = [p.name for p in _files(root) if COPY.search(p.stem)]
+    return lines + [f"{name}: is a copy, and was left alone" for name in copies]
 
 
 def restore(root: Path = ROOT) -> list[str]:
@@ -147,25 +186,28 @@ def restore(root: Path = ROOT) -> list[str]:
     if not answers:
         raise ValueError(f"{file}: there are no saved answers; save them first")
     lessons = _lessons(root)
-    places = {id: (p, c) for p, nb in lessons.items() for id, c in _cells(nb).items()}
+    places: dict[str, Exercise] = {}
+    for path, nb in lessons.items():
+        places |= _exercises(path, nb)
     changed = {}
     for id, answer in answers.items():
         if is_stub(answer["source"]):
             lines.append(f"{id}: {UNTOUCHED}")
         elif id not in places:
             lines.append(f"{id}: no lesson has this exercise any more; kept in {file}")
-        elif places[id][1]["answer"].source == answer["source"]:
+        elif places[id].source == answer["source"]:
             lines.append(f"{id}: {_state(answer)}, is there already")
-        elif not is_stub(places[id][1]["answer"].source):
+        elif not is_stub(places[id].source):
             lines.append(
-                f"{id}: {places[id][0].name} has another answer, which was left alone; "
-                f"the saved one is in {file}"
+                f"{id}: {places[id].path.name} has another answer, which was left "
+                f"alone; the saved one is in {file}"
             )
         else:
-            path, cells = places[id]
-            _put(cells["answer"], answer["source"], answer["outputs"])
-            if cells["check"] is not None:
-                _put(cells["check"], cells["check"].source, answer["check_outputs"])
+            path, cells, check = places[id]
+            kind = answer.get("kind", "code")
+            _put(cells[0], kind, answer["source"], answer["outputs"])
+            if check is not None:
+                _put(check, "code", check.source, answer["check_outputs"])
             changed[path] = lessons[path]
             lines.append(f"{id}: {_state(answer)}, put back into {path.name}")
     back_up(changed, root)
@@ -174,10 +216,15 @@ def restore(root: Path = ROOT) -> list[str]:
     return lines
 
 
-def _put(cell: nbformat.NotebookNode, source: str, outputs: list) -> None:
-    cell.source = source
-    if cell.cell_type == "code":
+def _put(cell: nbformat.NotebookNode, kind: str, source: str, outputs: list) -> None:
+    """Write source and outputs into a cell, which becomes one of this kind."""
+    cell.cell_type, cell.source = kind, source
+    if kind == "code":
         cell.outputs = [nbformat.from_dict(output) for output in outputs]
+        cell.setdefault("execution_count", None)
+    else:
+        cell.pop("outputs", None)
+        cell.pop("execution_count", None)
 
 
 def back_up(paths, root: Path = ROOT) -> Path | None:
@@ -229,14 +276,26 @@ def _git(root: Path, *words: str) -> str:
 
 
 def student(root: Path = ROOT) -> list[str]:
-    """Write the lessons without their solutions into student/."""
+    """Write the lessons without their solutions into student/; a line for each."""
     lines = []
     for path, nb in _lessons(root).items():
         kept = [c for c in nb.cells if "solution" not in c.metadata.get("tags", [])]
         removed, nb.cells = len(nb.cells) - len(kept), kept
+        for cell in kept:
+            cell.source = cell.source.replace(HINT, "")
+        exercises = _exercises(path, nb).items()
+        answered = [id for id, exercise in exercises if not is_stub(exercise.source)]
         _write(root / "student" / path.name, nbformat.writes(nb) + "\n")
-        lines.append(f"student/{path.name}: {removed} solutions left out")
+        also = f", but it answers {', '.join(answered)}" if answered else ""
+        lines.append(f"student/{path.name}: {removed} solutions left out{also}")
     return lines
+
+
+def _here() -> Path:
+    """The folder whose notebooks/ are meant."""
+    folder = Path.cwd()
+    folder = folder.parent if folder.name == "notebooks" else folder
+    return folder if (folder / "notebooks").is_dir() else ROOT
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -248,7 +307,7 @@ def main(argv: list[str] | None = None) -> int:
     what = {"save": save, "restore": restore, "update": update, "student": student}
     parser.add_argument("what", choices=what)
     try:
-        print("\n".join(what[parser.parse_args(argv).what]()))
+        print("\n".join(what[parser.parse_args(argv).what](_here())))
     except (ValueError, OSError) as error:
         print(f"answers: {error}", file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ def lesson(*exercises: str, extra: int = 0) -> nbformat.NotebookNode:
     cells = [new.new_markdown_cell("More.", id=f"more-{i}") for i in range(extra)]
     for id in exercises:
         s = id.replace(".", "-")
-        tagged = [{"tags": ["answer"]}, {}, {"tags": ["solution"]}]
+        tagged = [{"tags": ["answer", f"exercise-{s}"]}, {}, {"tags": ["solution"]}]
         for kind, metadata in zip(("answer", "check", "solution"), tagged, strict=True):
             source = STUB if kind == "answer" else f"{kind}('{id}')"
             cells.append(new.new_code_cell(source, id=f"{kind}-{s}", metadata=metadata))
@@ -167,7 +167,10 @@ def test_a_killed_write_leaves_the_old_file(course, monkeypatch) -> None:
     ("source", "stub"),
     [
         (STUB, True),
-        ("def f(x):\n    # my thoughts\n    return ...", True),
+        ("def f(x):\n    return ...\n", True),
+        ("", True),
+        ("def f(x):\n    # my thoughts\n    return ...", False),
+        ("def f(x):\n    columns = x.shape[1]\n    return ...", False),
         (MINE, False),
         ("def f(x):\n    return", False),
         ("def f(x):\n    retur", False),
@@ -183,6 +186,7 @@ def test_what_the_check_said_last(course) -> None:
     path = course / "notebooks/01_a.ipynb"
     for text, state in {
         "1.1: not yet: no.": "wrong",
+        "1.1: took longer than 10 s, and was stopped.": "wrong",
         "1.1: right: yes.": "right",
         "": "not checked yet",
     }.items():
@@ -247,7 +251,7 @@ def test_the_lessons_exercises_are_found_and_untouched(tmp_path) -> None:
 
 
 def test_the_command_says_what_is_wrong_in_one_line(course, monkeypatch, capsys):
-    monkeypatch.setattr(answers.restore, "__defaults__", (course,))
+    monkeypatch.chdir(course)
     assert answers.main(["restore"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("answers: ") and err.count("\n") == 1
@@ -257,7 +261,9 @@ def with_text(root: Path, source: str = answers.TEXT_STUB) -> Path:
     """A lesson with an exercise that is checked, and one that is answered in words."""
     nb, new = lesson("1.1"), nbformat.v4
     nb.cells += [
-        new.new_markdown_cell(source, id="answer-1-2", metadata={"tags": ["answer"]}),
+        new.new_markdown_cell(
+            source, id="answer-1-2", metadata={"tags": ["answer", "exercise-1-2"]}
+        ),
         new.new_markdown_cell(
             "So.", id="solution-1-2", metadata={"tags": ["solution"]}
         ),
@@ -286,3 +292,105 @@ def test_a_text_is_not_put_over_another(tmp_path) -> None:
     path = with_text(tmp_path, "It does not.")
     assert "another answer, which was left alone" in restore(tmp_path)[1]
     assert cell(path, "answer-1-2").source == "It does not."
+
+
+def change(path: Path, what) -> None:
+    nb = nbformat.read(path, 4)
+    what(nb)
+    nbformat.write(nb, path)
+
+
+def test_work_in_progress_is_not_put_over(course) -> None:
+    """A first answer was saved; the second try does not return anything yet."""
+    path = course / "notebooks/01_a.ipynb"
+    answered(path)
+    save(course)
+    second = "def f(x):\n    y = x + 2\n    return ..."
+    answered(path, source=second)
+    before = path.read_bytes()
+    restore(course)
+    assert path.read_bytes() == before
+    save(course)
+    found = json.loads((course / "answers/answers.json").read_text())["answers"]["1.1"]
+    assert found["source"] == second and found["earlier"] == [{"source": MINE}]
+
+
+def test_a_cell_that_was_split_or_got_another_id(course) -> None:
+    path = course / "notebooks/01_a.ipynb"
+
+    def split(nb) -> None:
+        (first,) = (c for c in nb.cells if c.id == "answer-1-1")
+        second = nbformat.from_dict(first)
+        first.source, second.source = "import math", MINE
+        first.id, second.id = "0a1b2c3d", "4e5f6a7b"
+        nb.cells.insert(1, second)
+
+    change(path, split)
+    save(course)
+    path = write(course, "01_a.ipynb", lesson("1.1", "1.2"))
+    assert restore(course)[0] == "1.1: not checked yet, put back into 01_a.ipynb"
+    assert cell(path, "answer-1-1").source == f"import math\n\n{MINE}"
+
+
+def test_an_answer_cell_that_is_gone_is_named(course) -> None:
+    def delete(nb) -> None:
+        nb.cells = [c for c in nb.cells if c.id != "answer-1-1"]
+
+    change(course / "notebooks/01_a.ipynb", delete)
+    assert save(course)[0] == "1.1: its answer cell is missing in 01_a.ipynb"
+
+
+def test_an_answer_that_became_prose_comes_back_as_prose(course) -> None:
+    def convert(nb) -> None:
+        (old,) = (c for c in nb.cells if c.id == "answer-1-1")
+        new = nbformat.v4.new_markdown_cell(
+            "I think it is a flip.", id=old.id, metadata=old.metadata
+        )
+        nb.cells[nb.cells.index(old)] = new
+
+    change(course / "notebooks/01_a.ipynb", convert)
+    save(course)
+    path = write(course, "01_a.ipynb", lesson("1.1", "1.2"))
+    restore(course)
+    assert cell(path, "answer-1-1").cell_type == "markdown"
+    nbformat.validate(nbformat.read(path, 4))
+
+
+def test_an_emptied_cell_is_untouched(course) -> None:
+    answered(course / "notebooks/01_a.ipynb", source="  ")
+    assert save(course)[0] == "1.1: untouched"
+
+
+def test_a_duplicate_of_a_lesson_is_left_alone(course) -> None:
+    nb = nbformat.read(course / "notebooks/01_a.ipynb", 4)
+    answered(write(course, "01_a-Copy1.ipynb", nb))
+    lines = save(course)
+    assert lines[0] == "1.1: untouched"
+    assert lines[-1] == "01_a-Copy1.ipynb: is a copy, and was left alone"
+
+
+def test_a_notebook_that_is_none_is_named(course) -> None:
+    (course / "notebooks/02_b.ipynb").write_text("{}")
+    with pytest.raises(ValueError, match=r"02_b\.ipynb: cannot be read"):
+        save(course)
+
+
+def test_the_lessons_of_the_folder_that_one_is_in(course, monkeypatch, capsys) -> None:
+    for folder in (course, course / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert answers.main(["save"]) == 0
+        assert "2.1: untouched" in capsys.readouterr().out
+    assert (course / "answers/answers.json").exists()
+    monkeypatch.chdir(course.parent)
+    assert answers._here() == answers.ROOT
+
+
+def test_student_copies_that_answer_say_so(course) -> None:
+    answered(course / "notebooks/01_a.ipynb")
+
+    def hint(nb) -> None:
+        nb.cells.insert(0, nbformat.v4.new_markdown_cell(f"Read{answers.HINT}."))
+
+    change(course / "notebooks/01_a.ipynb", hint)
+    assert student(course)[0].endswith("2 solutions left out, but it answers 1.1")
+    assert nbformat.read(course / "student/01_a.ipynb", 4).cells[0].source == "Read."
