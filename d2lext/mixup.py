@@ -129,10 +129,14 @@ def mixup_criterion(criterion, pred, y_a, y_b, lam):
 
     criterion: returns one value, or one per example, which a lam of shape (n,) needs.
     Raises TypeError for a criterion that cannot be called so, ValueError for one
-    value where lam has n.
+    value where lam has n, and for a lam of another shape.
     """
     _check_criterion(criterion, pred, y_a)
     loss_a, loss_b = criterion(pred, y_a), criterion(pred, y_b)
+    if isinstance(lam, torch.Tensor) and lam.ndim > 1:
+        raise ValueError(
+            f"lam: expected a number, or shape (n,), got shape {tuple(lam.shape)}"
+        )
     if isinstance(lam, torch.Tensor) and lam.ndim and lam.shape != loss_a.shape:
         raise ValueError(
             f"criterion: expected {len(lam)} values, one per example as lam has, got "

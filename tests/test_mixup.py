@@ -318,8 +318,12 @@ def test_lambdas_per_example_need_a_loss_per_example() -> None:
         mixup_criterion(F.cross_entropy, torch.rand(6, 5), Y, Y, torch.rand(6))
 
 
-# Training
+def test_a_lam_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"lam: .*got shape \(6, 1, 1, 1\)"):
+        mixup_criterion(F.cross_entropy, torch.rand(6, 5), Y, Y, torch.rand(6, 1, 1, 1))
 
+
+# Training
 
 LOSS = nn.CrossEntropyLoss(reduction="none")
 

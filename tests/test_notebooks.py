@@ -225,6 +225,16 @@ def links_lead_somewhere(lesson: Lesson) -> list[str]:
     return found
 
 
+def single_backslashes(lesson: Lesson) -> list[str]:
+    """In a formula two backslashes break the line, and the command is plain text."""
+    return [
+        f"{cell.id}: {formula}"
+        for cell in lesson.prose
+        for formula in re.findall(r"\$[^$\n]+\$", cell.source)
+        if re.search(r"\\\\[a-z]", formula)
+    ]
+
+
 def headings(lesson: Lesson) -> list[str]:
     lines = [line for cell in lesson.prose for line in cell.source.splitlines()]
     found = [
@@ -271,6 +281,7 @@ RULES = [
     no_slow_import,
     no_machine_paths,
     links_lead_somewhere,
+    single_backslashes,
     headings,
     small_file,
     parameters_where_it_trains,
@@ -297,7 +308,7 @@ def test_lesson(path: Path, rule: Callable[[Lesson], list[str]]) -> None:
 PROSE = """# 7 A title
 
 See [the picture](picture.png), [a part](08_next.ipynb#part), [above](#above),
-[far away](https://example.org/home/page) and `data/cat.jpg`.
+[far away](https://example.org/home/page), $\\lambda$ and `data/cat.jpg`.
 
 ## Summary
 ## Exercises
@@ -437,6 +448,7 @@ BROKEN = [
     (no_machine_paths, output("text/plain", "PosixPath('/Users/somebody')")),
     (links_lead_somewhere, prose("picture.png", "drawing.png")),
     (links_lead_somewhere, prose("08_next.ipynb#part", "09_next.ipynb#part")),
+    (single_backslashes, prose("$\\lambda$", "$\\\\lambda$")),
     (headings, prose("# 7 A", "# 8 A")),
     (headings, prose("# 7 A title\n", "A title\n")),
     (headings, prose("## Summary", "### Summary")),
