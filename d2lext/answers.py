@@ -64,13 +64,12 @@ def _lessons(root: Path) -> dict[Path, nbformat.NotebookNode]:
             continue
         try:
             lessons[path] = nbformat.read(path, as_version=4)
-        except (
-            *(nbformat.reader.NotJSONError, nbformat.ValidationError),
-            *(OSError, KeyError),
-        ) as error:
+            _exercises(path, lessons[path])
+        except Exception as error:  # what nbformat raises depends on what is broken
             raise ValueError(
                 f"{path.name}: cannot be read as a notebook ({type(error).__name__}); "
-                f"get it back with: git checkout -- notebooks/{path.name}"
+                "move it elsewhere, and get the lesson back with: git checkout -- "
+                f"notebooks/{path.name}"
             ) from error
     return lessons
 
@@ -130,7 +129,7 @@ def _read(file: Path) -> dict[str, dict]:
     try:
         answers = json.loads(file.read_text(encoding="utf-8"))["answers"]
         for answer in answers.values():
-            answer["source"], answer["outputs"], answer["check_outputs"]
+            answer["source"].strip(), answer["outputs"], answer["check_outputs"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{file}: holds no answers ({type(error).__name__}: {error}); move it, "
@@ -146,12 +145,16 @@ def save(root: Path = ROOT) -> list[str]:
     Raises ValueError for a file or a lesson that cannot be read, and writes nothing.
     """
     file = root / "answers" / "answers.json"
-    answers, lines = _read(file), []
+    answers, lines, seen = _read(file), [], set()
     for path, nb in _lessons(root).items():
         exercises = _exercises(path, nb)
         for id in _missing(nb, exercises):
             lines.append(f"{id}: its answer cell is missing in {path.name}")
         for id, exercise in exercises.items():
+            if id in seen:
+                lines.append(f"{id}: is in {path.name} too, which was left alone")
+                continue
+            seen.add(id)
             found = {
                 "lesson": path.name,
                 "kind": exercise.answers[0].cell_type,
@@ -188,7 +191,7 @@ def restore(root: Path = ROOT) -> list[str]:
     lessons = _lessons(root)
     places: dict[str, Exercise] = {}
     for path, nb in lessons.items():
-        places |= _exercises(path, nb)
+        places = _exercises(path, nb) | places  # where it stands twice, the first
     changed = {}
     for id, answer in answers.items():
         if is_stub(answer["source"]):
@@ -244,34 +247,50 @@ def update(root: Path = ROOT) -> list[str]:
     """Save the answers, pull the course with git, and put the answers back.
 
     Lessons that were changed are backed up and set back, so that git can pull. Raises
-    ValueError where git cannot; the answers are back in the lessons then, too, and the
-    error says where the backup is.
+    ValueError where it cannot; then the lessons are as they were.
     """
+    for name in ("MERGE_HEAD", "rebase-merge", "rebase-apply"):
+        if (root / _git(root, "rev-parse", "--git-path", name).strip()).exists():
+            raise ValueError("git: a merge or rebase is not finished; finish it first")
     lines = save(root)
-    changed = _git(root, "diff", "--name-only", "-z", "HEAD", "--", "notebooks")
-    paths = [root / name for name in changed.split("\0") if name]
-    paths = [path for path in paths if path.exists()]
-    folder = back_up(paths, root)
-    if folder:
-        lines.append(f"your lessons as they were: {folder}")
-        _git(root, "checkout", "HEAD", "--", *(str(p.relative_to(root)) for p in paths))
+    _git(root, "fetch")
     try:
-        lines.append(_git(root, "pull", "--ff-only").strip().splitlines()[-1])
+        _git(root, "merge-base", "--is-ancestor", "HEAD", "@{upstream}")
     except ValueError as error:
-        restore(root)
-        kept = f"; your lessons as they were: {folder}" if folder else ""
-        raise ValueError(f"{error}; your answers are in the lessons{kept}") from error
-    return lines + restore(root)
+        raise ValueError(
+            "git: this clone has commits of its own, or follows no other; merge by "
+            f"hand, then restore the answers ({error})"
+        ) from error
+    how = ("--name-only", "--relative", "--diff-filter=M", "-z")
+    changed = _git(root, "diff", *how, "HEAD", "--", "notebooks")
+    paths = [root / name for name in changed.split("\0") if name]
+    folder = back_up(paths, root)
+    kept = f"your lessons as they were: {folder}" if folder else "no lesson was changed"
+    try:
+        if paths:
+            names = (str(path.relative_to(root)) for path in paths)
+            _git(root, "checkout", "HEAD", "--", *names)
+        pulled = _git(root, "merge", "--ff-only", "@{upstream}")
+    except BaseException:  # an interrupt too
+        for path in paths:
+            shutil.copy2(folder / path.name, path)
+        raise
+    try:
+        return [*lines, kept, pulled.strip().splitlines()[-1], *restore(root)]
+    except ValueError as error:
+        raise ValueError(f"{error}; {kept}") from error
 
 
 def _git(root: Path, *words: str) -> str:
     done = subprocess.run(
-        ["git", "-C", str(root), *words], capture_output=True, text=True
+        ["git", "-C", str(root), *words],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if done.returncode:
-        raise ValueError(
-            f"git {words[0]}: {done.stderr.strip() or done.stdout.strip()}"
-        )
+        said = done.stderr.strip() or done.stdout.strip() or "no"
+        raise ValueError(f"git {words[0]}: {said}")
     return done.stdout
 
 
@@ -308,6 +327,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("what", choices=what)
     try:
         print("\n".join(what[parser.parse_args(argv).what](_here())))
+    except KeyboardInterrupt:
+        print("answers: stopped", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         print(f"answers: {error}", file=sys.stderr)
         return 1

@@ -40,7 +40,9 @@ def packages(lock: Path = LOCK) -> Finding:
     """Whether the packages are there, and as the lock has them."""
     from packaging.requirements import InvalidRequirement, Requirement
 
-    found = {_plain(d.name): d.version for d in importlib.metadata.distributions()}
+    found: dict[str, str] = {}
+    for d in importlib.metadata.distributions():
+        found.setdefault(_plain(d.name), d.version)  # Python imports the first
     missing = [name for name in NEEDED if name not in found]
     if missing:
         return WRONG, f"packages: {', '.join(missing)} missing; make setup"
@@ -79,7 +81,10 @@ def kernel() -> Finding:
     if re.fullmatch(r"python(3(\.\d+)?)?", spec.argv[0]):  # Jupyter puts its own there
         return FINE, "kernel: python3 runs the Python that Jupyter runs on"
     program = shutil.which(spec.argv[0]) or spec.argv[0]
-    if not os.path.exists(program) or not os.path.samefile(program, sys.executable):
+    # The folders too: a virtual environment's Python is a link to one that many share.
+    here = (sys.executable, os.path.dirname(sys.executable))
+    there = (program, os.path.dirname(program))
+    if not os.path.exists(program) or not all(map(os.path.samefile, here, there)):
         return WRONG, (
             f"kernel: python3 runs {spec.argv[0]}, not this Python; "
             "python -m ipykernel install --sys-prefix"

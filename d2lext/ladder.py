@@ -10,7 +10,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from d2lext.train import Config, Results, train
+from d2lext.train import KEYS, Config, Results, train
 
 # A name, and what the run differs in from the default; the later ones build on
 # flips and crops.
@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, required=True)
     args = parser.parse_args(argv)
     try:
-        results = Results(args.results, "python -m d2lext.ladder " + shlex.join(argv))
+        command = "python -m d2lext.ladder " + shlex.join(argv)
+        results = Results(args.results, command, KEYS)
         for seed in args.seed:  # all rungs of a seed, so that a part is a whole too
             for name, changed in RUNGS.items():
                 config = Config(
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ladder: stopped; what was measured is recorded", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"ladder: {error}", file=sys.stderr)
         return 1
     return 0

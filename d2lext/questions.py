@@ -203,9 +203,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     about = hardware(try_all_gpus()[0])
     try:
-        results = Results(
-            args.results, "python -m d2lext.questions " + shlex.join(argv)
-        )
+        command = "python -m d2lext.questions " + shlex.join(argv)
+        results = Results(args.results, command, ("question", "variant", "seed"))
         done = {(row["question"], row["seed"]) for row in results.content["runs"]}
         for question in args.question:
             for seed in args.seed:
@@ -223,13 +222,12 @@ def main(argv: list[str] | None = None) -> int:
                     | about
                     for variant, numbers in QUESTIONS[question](seed)
                 ]
-                for row in rows:  # all of a seed or none
-                    results.add(row)
+                results.add(*rows)
                 print(f"question {question}, seed {seed}: done", flush=True)
     except KeyboardInterrupt:
         print("questions: stopped; what was measured is recorded", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"questions: {error}", file=sys.stderr)
         return 1
     return 0

@@ -30,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.distributed as dist
+from filelock import FileLock
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -74,6 +75,7 @@ PRESETS = {
         "lr": 1e-2,
     },
 }
+KEYS = ("policy", "seed", "epochs", "test_acc")  # of a run, and of no other record
 TEST_BATCH = 250
 PLAIN = 10_000  # training pictures that the net is evaluated on in the end
 TIMEOUT = datetime.timedelta(minutes=5)  # to wait for a process that does not answer
@@ -199,6 +201,12 @@ def _check(config: Config) -> None:
             raise ValueError(f"{name}: expected a whole number >= 1, got {value}")
     if config.num_val < 0:
         raise ValueError(f"num_val: expected a whole number >= 0, got {config.num_val}")
+    if min(config.widths) < 1:
+        raise ValueError(f"widths: expected whole numbers >= 1, got {config.widths}")
+    if not 0 <= config.label_smoothing <= 1:
+        raise ValueError(
+            f"label_smoothing: expected 0 to 1, got {config.label_smoothing}"
+        )
     if not config.lr > 0:
         raise ValueError(f"lr: expected a number > 0, got {config.lr}")
     for name in ("mixup_alpha", "cutmix_alpha"):
@@ -214,7 +222,9 @@ def _pictures(config: Config, root, data):
     X, y, _, source = read_cifar10(True, root)
     X, y, X_val, y_val = _split(X, y, config, source)
     if config.num_val:
-        return X, y, X_val, y_val, f"{source} (a part of the training pictures)"
+        what, place, where = source.partition(", in ")
+        what += " (some of them held out, and evaluated)"
+        return X, y, X_val, y_val, what + place + where
     return X, y, *read_cifar10(False, root)[:2], source
 
 
@@ -421,17 +431,27 @@ def _process_group() -> Iterator[torch.device]:
 
 
 class Results:
-    """Runs in a JSON file, written after each."""
+    """Runs in a JSON file, written after each; several commands may share it."""
 
-    def __init__(self, path: Path, command: str) -> None:
-        self.path, self.content = path, {"command": command, "runs": []}
-        if path.exists():
-            try:
-                self.content["runs"] = json.loads(path.read_text("utf-8"))["runs"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"--results {path}: holds no runs ({error}); name another file"
-                ) from error
+    def __init__(self, path: Path, command: str, keys: tuple[str, ...]) -> None:
+        self.path, self.keys = path, keys
+        self.content = {"command": command, "runs": []}
+        self._read()
+
+    def _read(self) -> None:
+        if not self.path.exists():
+            return
+        try:
+            runs = json.loads(self.path.read_text("utf-8"))["runs"]
+            for run in runs:
+                for key in self.keys:
+                    run[key]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"--results {self.path}: holds no runs of this command "
+                f"({type(error).__name__}: {error}); name another file"
+            ) from error
+        self.content["runs"] = runs
 
     def has(self, config: Config) -> bool:
         wanted = json.loads(json.dumps(dataclasses.asdict(config)))
@@ -442,12 +462,15 @@ class Results:
             for run in self.content["runs"]
         )
 
-    def add(self, run: dict) -> None:
-        self.content["runs"].append(run)
-        part = self.path.with_name(self.path.name + ".part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(_one_run_a_line(self.content), encoding="utf-8")
-        os.replace(part, self.path)
+    def add(self, *runs: dict) -> None:
+        """Add all of them, or, if this is killed, none."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            self._read()  # what another command has added
+            self.content["runs"] += runs
+            part = self.path.with_name(self.path.name + ".part")
+            part.write_text(_one_run_a_line(self.content), encoding="utf-8")
+            os.replace(part, self.path)
 
 
 def _one_run_a_line(content: dict) -> str:
@@ -542,7 +565,7 @@ def _run_all(args: argparse.Namespace, device: torch.device, command: str) -> No
         )
     if args.resume and not args.checkpoint:
         raise ValueError("--resume: needs --checkpoint, the file to go on from")
-    results = Results(args.results, command) if args.results else None
+    results = Results(args.results, command, KEYS) if args.results else None
     # Before the first run, so that all processes decide the same.
     missing = [c for c in configs if not (results and results.has(c))]
     for config in missing:

@@ -2,6 +2,11 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
+
+# A busy machine may stall in any example.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 

@@ -9,8 +9,9 @@ import nbformat
 from nbclient import NotebookClient
 
 MEMORY = """
-import resource
-resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+import resource, sys
+unit = 1024**2 if sys.platform == "darwin" else 1024  # it counts in bytes there
+resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 """
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -121,7 +122,13 @@ def test_lessons_are_backed_up_before_they_are_written(course) -> None:
     assert len(list((course / "answers/backup").iterdir())) == 1
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"answers": {"1.1": {}}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", '{"answers": {"1.1": {}}}'),
+        '{"answers": {"1.1": {"source": 3, "outputs": [], "check_outputs": []}}}',
+    ],
+)
 def test_a_file_that_holds_no_answers(course, content) -> None:
     file = course / "answers/answers.json"
     file.parent.mkdir()
@@ -230,9 +237,69 @@ def test_an_update_that_fails_keeps_the_answers(clone) -> None:
     path = clone / "notebooks/01_a.ipynb"
     answered(path)
     git(clone, "remote", "set-url", "origin", str(clone / "nowhere"))
-    with pytest.raises(ValueError, match=r"(?s)git pull: .*answers/backup/"):
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"git fetch: "):
         update(clone)
-    assert cell(path, "answer-1-1").source == MINE
+    assert path.read_bytes() == before
+
+
+def own_commit(clone: Path) -> None:
+    (clone / "mine.txt").touch()
+    git(clone, "add", ".")
+    git(clone, "commit", "-q", "-m", "mine")
+
+
+def unfinished_merge(clone: Path) -> None:
+    own_commit(clone)
+    git(clone, "fetch", "-q")
+    git(clone, "merge", "-q", "--no-ff", "--no-commit", "origin/HEAD")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [(own_commit, "commits of its own"), (unfinished_merge, "merge.*not finished")],
+)
+def test_an_update_that_cannot_be_touches_nothing(clone, state, words) -> None:
+    state(clone)
+    path = clone / "notebooks/02_b.ipynb"
+    answered(path, "answer-2-1")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=words):
+        update(clone)
+    assert path.read_bytes() == before
+
+
+def test_an_interrupted_update_leaves_the_lessons(clone, monkeypatch) -> None:
+    path = clone / "notebooks/01_a.ipynb"
+    answered(path)
+    before, real = path.read_bytes(), answers._git
+
+    def interrupted(root, *words):
+        if words[0] == "merge":
+            raise KeyboardInterrupt
+        return real(root, *words)
+
+    monkeypatch.setattr(answers, "_git", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        update(clone)
+    assert path.read_bytes() == before
+
+
+def test_a_course_in_a_folder_of_a_repository(clone, tmp_path_factory) -> None:
+    outer = tmp_path_factory.mktemp("outer")
+    git(outer, "init", "-q")
+    (outer / "course").mkdir()
+    shutil.copytree(clone / "notebooks", outer / "course/notebooks")
+    git(outer, "add", ".")
+    git(outer, "commit", "-q", "-m", "old")
+    git(outer, "clone", "-q", str(outer), str(outer / "clone"))
+    write(outer / "course", "01_a.ipynb", lesson("1.2", "1.1", extra=1))
+    git(outer, "commit", "-q", "-a", "-m", "new")
+    root = outer / "clone/course"
+    answered(root / "notebooks/01_a.ipynb")
+    update(root)
+    path = root / "notebooks/01_a.ipynb"
+    assert cell(path, "answer-1-1").source == MINE and cell(path, "more-0")
 
 
 def test_student_copies_have_no_solutions(course) -> None:
@@ -369,8 +436,20 @@ def test_a_duplicate_of_a_lesson_is_left_alone(course) -> None:
     assert lines[-1] == "01_a-Copy1.ipynb: is a copy, and was left alone"
 
 
-def test_a_notebook_that_is_none_is_named(course) -> None:
-    (course / "notebooks/02_b.ipynb").write_text("{}")
+def test_a_lesson_under_another_name_does_not_replace_an_answer(course) -> None:
+    path = course / "notebooks/01_a.ipynb"
+    older = write(course, "01_a_old.ipynb", nbformat.read(path, 4))
+    answered(path)
+    answered(older, source="def f(x):\n    return 0")
+    assert "1.1: is in 01_a_old.ipynb too, which was left alone" in save(course)
+    write(course, "01_a.ipynb", lesson("1.1", "1.2"))
+    assert restore(course)[0] == "1.1: right, put back into 01_a.ipynb"
+    assert cell(path, "answer-1-1").source == MINE
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '"x"', '{"nbformat": 4}', "\xff"])
+def test_a_notebook_that_is_none_is_named(course, content) -> None:
+    (course / "notebooks/02_b.ipynb").write_text(content, encoding="latin-1")
     with pytest.raises(ValueError, match=r"02_b\.ipynb: cannot be read"):
         save(course)
 

@@ -118,7 +118,7 @@ def test_jitter_is_torchvisions_in_the_order_of_each_picture(knobs):
     assert abs(aug.apply(X, params) - torch.stack(theirs)).max() < 1e-5
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     h=st.integers(4, 40),
     w=st.integers(4, 40),
@@ -150,7 +150,7 @@ ALL = [
 CHAIN = batch.Compose([*ALL, batch.Normalize((0.5,) * 3, (0.25,) * 3)])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     aug=st.sampled_from([*ALL, CHAIN]),
     dtype=st.sampled_from([torch.uint8, torch.float32]),

@@ -383,7 +383,7 @@ def functions(draw: st.DrawFn) -> tuple[str, set[str]]:
     return f"#@save\n{source}", set(read) - set(own)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(functions())
 def test_collects_exactly_what_has_no_free_names(case: tuple[str, set[str]]) -> None:
     source, free = case

@@ -71,7 +71,9 @@ def test_kernels(monkeypatch, tmp_path) -> None:
     manager = kernelspec.KernelSpecManager
     monkeypatch.setattr(manager, "get_kernel_spec", kernel_of([sys.executable]))
     assert doctor.kernel()[0] == FINE
-    for other in ("sh", str(tmp_path / "gone")):
+    linked = tmp_path / "python3"  # as that of another environment
+    linked.symlink_to(os.path.realpath(sys.executable))
+    for other in ("sh", str(tmp_path / "gone"), str(linked)):
         monkeypatch.setattr(manager, "get_kernel_spec", kernel_of([other]))
         mark, words = doctor.kernel()
         assert mark == WRONG and "not this Python" in words

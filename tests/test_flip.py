@@ -23,7 +23,7 @@ def close_figures():
     plt.close("all")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     height=st.integers(5, 20),
     width=st.integers(5, 20),

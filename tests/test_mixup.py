@@ -305,6 +305,12 @@ def test_criterions_that_need_other_arguments(criterion, words) -> None:
         mixup_criterion(criterion, torch.rand(6, 5), Y, Y, 0.5)
 
 
+def test_a_criterion_in_c_is_called() -> None:
+    x = torch.rand(6, 5)
+    found = mixup_criterion(F.cosine_similarity, x, x, -x, 0.75)
+    assert torch.allclose(found, torch.full((6,), 0.5))
+
+
 def test_an_error_inside_of_the_criterion_is_its_own() -> None:
     def broken(pred, y):
         raise TypeError("my own")

@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional
 
 from d2lext import ladder, questions
 from d2lext.store import read_cifar10
-from d2lext.train import Config
+from d2lext.train import KEYS, Config, Results
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +112,25 @@ def test_the_new_camera_is_dark_and_blurred() -> None:
     assert Y[:, middle, middle].float().mean().item() == pytest.approx(bright, rel=0.1)
     steps = [Z[:, 12:20, 12:20].float().diff(dim=2).abs().mean() for Z in (X, 2 * Y)]
     assert steps[1] < 0.8 * steps[0]
+
+
+def test_two_commands_may_share_a_file(tmp_path) -> None:
+    file, run = tmp_path / "runs.json", {key: 0 for key in KEYS}
+    first, second = (Results(file, name, KEYS) for name in ("first", "second"))
+    for i in range(3):
+        first.add(run | {"seed": i})
+        second.add(run | {"seed": 10 + i})
+    assert [r["seed"] for r in runs(file)] == [0, 10, 1, 11, 2, 12]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"runs": 5}', '{"runs": [1]}', '{"runs": [{"question": 3}]}']
+)
+@pytest.mark.parametrize("command", [ladder, questions])
+def test_a_file_of_something_else_is_named(tmp_path, capsys, content, command) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(content)
+    options = [] if command is ladder else ["--question", "3"]
+    assert command.main([*options, "--results", str(file)]) == 1
+    assert f"{file}: holds no runs of this command" in capsys.readouterr().err
+    assert file.read_text() == content

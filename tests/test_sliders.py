@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
@@ -291,7 +291,6 @@ def test_kinds_of_controls(cat):
     assert explorer.values["own"] == 10
 
 
-@settings(deadline=None)
 @given(low=st.floats(-1e3, 1e3), span=st.floats(1e-3, 1e3), at=st.floats(0, 1))
 def test_any_range_makes_a_slider_that_keeps_its_start(low, span, at):
     high = low + span

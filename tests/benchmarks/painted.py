@@ -77,6 +77,11 @@ def measure(lesson, cell_id: str) -> tuple[list[float], int]:
 
 
 def main() -> None:
+    try:
+        chromium()
+    except FileNotFoundError as error:
+        print(f"{error}, so nothing was measured")
+        return
     new = nbformat.v4
     cells = [new.new_code_cell(code.strip(), id=name) for name, code in CELLS.items()]
     with tempfile.TemporaryDirectory() as folder:
