@@ -61,7 +61,7 @@ class _Loader(torch.utils.data.DataLoader):
 
 
 # 05_cifar10.ipynb: save-check
-def _check_arguments(is_train, augs, batch_size, num_workers, device, generator):
+def _check_arguments(is_train, augs, batch_size, num_workers, generator):
     if not isinstance(is_train, bool):
         raise TypeError(f"is_train: expected True or False, got {is_train!r}")
     whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
@@ -83,11 +83,6 @@ def _check_arguments(is_train, augs, batch_size, num_workers, device, generator)
     if hasattr(augs, "dataset") and num_workers:
         raise ValueError(
             f"num_workers: a transform of whole batches needs none, got {num_workers}"
-        )
-    if device is not None and not hasattr(augs, "dataset"):
-        raise ValueError(
-            f"device: is for transforms of d2lext.batch, got {device!r}; pictures that "
-            "are augmented one at a time are moved batch by batch, X.to(device)"
         )
     if not isinstance(generator, torch.Generator | None):
         raise TypeError(
@@ -117,7 +112,7 @@ def load_cifar10(
     with which the data stays in memory, on `device`. Training batches are shuffled,
     by `generator` if given. Raises ValueError or TypeError, naming the argument.
     """
-    _check_arguments(is_train, augs, batch_size, num_workers, device, generator)
+    _check_arguments(is_train, augs, batch_size, num_workers, generator)
     X, y, _, source = read_cifar10(is_train, root, download)
     print("data:", source)
     settings = {"shuffle": is_train, "generator": generator}

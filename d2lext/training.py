@@ -73,9 +73,12 @@ def whitening(X):
 
     X: (n, 3, h, w), uint8 or float32 in [0, 1]; a few thousand are enough.
     """
-    patches = F.unfold(batch.to_float(X[:2000]), 2)  # (n, 12, places)
-    patches = patches.transpose(1, 2).reshape(-1, 12).double()
-    variances, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    total, count = 0, 0
+    for part in X[:2000].split(250):  # all at once would take half a gigabyte
+        patches = F.unfold(batch.to_float(part), 2)  # (n, 12, places)
+        patches = patches.transpose(1, 2).reshape(-1, 12).double()
+        total, count = total + patches.T @ patches, count + len(patches)
+    variances, vectors = torch.linalg.eigh(total / count)
     filters = (vectors / (variances + 1e-3).sqrt()).T.reshape(12, 3, 2, 2)
     layer = nn.Conv2d(3, 24, 2, bias=False).requires_grad_(False)
     layer.weight.copy_(torch.cat([filters, -filters]))

@@ -73,7 +73,7 @@ def other_user() -> dict:
 )
 @pytest.mark.skipif(os.name != "posix", reason="Windows has other users and folders")
 def test_a_lesson_of_a_read_only_course(lesson, course, place) -> None:
-    """Run in another folder, each cell twice, within the memory that it may take."""
+    """Run in another folder, twice in one kernel, within the memory it may take."""
     home = place / f"home of {lesson}"
     home.mkdir()
     user = other_user()
