@@ -3,6 +3,9 @@
 import json
 import os
 
+from docutils import nodes
+from latex2mathml.converter import convert
+
 project = "Image augmentation, hands on"
 author = "the authors of the course"
 copyright = "code MIT, text and figures CC BY 4.0"
@@ -21,6 +24,7 @@ nb_mime_priority_overrides = [
 ]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+html_math_renderer = "mathml"
 
 html_theme = "sphinx_book_theme"
 html_title = project
@@ -66,6 +70,14 @@ def index(app, error) -> None:
             )
 
 
+def formula(translator, node) -> None:
+    """As MathML, which browsers draw themselves: MathJax would need the internet."""
+    display = "block" if isinstance(node, nodes.math_block) else "inline"
+    translator.body.append(convert(node.astext(), display=display))
+    raise nodes.SkipNode
+
+
 def setup(app) -> None:
+    app.add_html_math_renderer("mathml", (formula, None), (formula, None))
     app.connect("source-read", prepare)
     app.connect("build-finished", index)

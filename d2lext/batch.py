@@ -46,6 +46,15 @@ def _check_batch(X):
         )
 
 
+def _check_colors(X):
+    low, high = (0, 1) if X.dtype == torch.uint8 else map(float, X.aminmax())
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise ValueError(
+            f"X: expected float32 from 0 to 1, got {low:g} to {high:g}; divide "
+            "pictures of 0 to 255 by 255, and normalize last"
+        )
+
+
 # 06_batch.ipynb: save-check-arguments
 def _check_p(p):
     if not isinstance(p, Real) or not 0 <= p <= 1:
@@ -83,6 +92,7 @@ class Transform:
     """What all transforms of this module share: one call, one draw per picture."""
 
     size: tuple[int, int] | None = None  # of the result; None: that of the input
+    colors: bool = False  # whether it computes with colours, and needs 0 to 1
     generator: torch.Generator | None = None  # only `Compose` has one
 
     def draw(self, n: int, height: int, width: int, generator=None) -> dict:
@@ -99,6 +109,8 @@ class Transform:
         Raises TypeError or ValueError for what is no batch, or does not fit.
         """
         _check_batch(X)
+        if self.colors:
+            _check_colors(X)
         return self.apply(X, self.draw(len(X), *X.shape[2:], generator))
 
     def set_epoch(self, epoch: int) -> None:
@@ -148,7 +160,12 @@ class RandomHorizontalFlip(Transform):
         return {"flip": _uniform(0, 1, n, generator) < self.p}
 
     def keep(self, X):
-        return torch.cat([X, X.flip(self.axis)])
+        n = len(X)
+        kept = X.new_empty((2 * n, *X.shape[1:]))
+        kept[:n] = X
+        for i in range(0, n, 1000):  # all at once would need one more copy
+            kept[n + i : n + i + 1000] = X[i : i + 1000].flip(self.axis)
+        return kept
 
     def take(self, kept, i, params):
         flip = params["flip"]
@@ -272,6 +289,8 @@ class ColorJitter(Transform):
     0.5), a pair (min, max) from there, None leaves the knob alone.
     """
 
+    colors = True
+
     def __init__(self, brightness=None, contrast=None, saturation=None, hue=None):
         self.brightness = _knob("brightness", brightness, 1, 0, math.inf)
         self.contrast = _knob("contrast", contrast, 1, 0, math.inf)
@@ -342,6 +361,8 @@ class RandomResizedCrop(Transform):
     scale: range of the window's area, as a part of the picture's; ratio: range of
     its width divided by its height, drawn log-uniformly.
     """
+
+    colors = True
 
     def __init__(self, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)) -> None:
         self.size = _check_whole("size", size, (2,), 1)
@@ -476,11 +497,20 @@ class Compose(Transform):
                     f"{type(t).__name__} of {type(t).__module__}; leave out ToTensor "
                     "(the data set divides by 255), and wrap others, PerPicture(...)"
                 )
+            if t.colors and any(isinstance(s, Normalize) for s in transforms[:i]):
+                raise ValueError(
+                    f"transforms[{i}]: {type(t).__name__} needs colours from 0 to 1; "
+                    "put Normalize behind it"
+                )
         if not isinstance(generator, torch.Generator | None):
             raise TypeError(
                 f"generator: expected a torch.Generator, got {type(generator).__name__}"
             )
         self.transforms, self.generator = list(transforms), generator
+
+    @property
+    def colors(self):
+        return any(t.colors for t in self.transforms)
 
     @property
     def size(self):
@@ -525,10 +555,10 @@ class PerPicture(Transform):
     """
 
     def __init__(self, transform) -> None:
-        if not callable(transform):
+        if isinstance(transform, type) or not callable(transform):
             raise TypeError(
-                "transform: expected a transform of torchvision, got "
-                f"{type(transform).__name__}"
+                "transform: expected a transform of torchvision, such as "
+                f"v2.RandAugment(), got {transform!r}"
             )
         self.transform = transform
 

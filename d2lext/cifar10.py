@@ -29,7 +29,12 @@ class PictureDataset(torch.utils.data.Dataset):
         return len(self.y)
 
     def __getitem__(self, i):
-        return self.augs(Image.fromarray(self.X[i].numpy())), int(self.y[i])
+        x = self.augs(Image.fromarray(self.X[i].numpy()))
+        if isinstance(x, Image.Image):
+            raise TypeError(
+                "augs: its pictures are still PIL images; end with ToTensor()"
+            )
+        return x, int(self.y[i])
 
 
 # 05_cifar10.ipynb: save-workers

@@ -140,7 +140,9 @@ def folder(path: Path = ROOT / "data", needed: float = DISK) -> Finding:
             "(D2LEXT_RUNS and D2LEXT_CIFAR10 name other places)"
         )
     if free < needed:
-        return WRONG, f"disk: {free:.1f} GB free; CIFAR-10 needs {needed:.0f}"
+        return WITHOUT, (
+            f"disk: {free:.1f} GB free; downloading CIFAR-10 needs {needed:.0f}"
+        )
     return FINE, f"disk: {free:.0f} GB free"
 
 

@@ -92,9 +92,24 @@ def to_device(X, device):
     return X.to(device, memory_format=layout, non_blocking=True)
 
 
+class _InBfloat16(nn.Module):
+    """A net with autocast to bfloat16, whatever thread it is called in."""
+
+    def __init__(self, net, kind):
+        super().__init__()
+        self.net, self.kind = net, kind
+
+    def forward(self, X):
+        with torch.autocast(self.kind, torch.bfloat16):
+            return self.net(X)
+
+
 def predict(net, X, device, amp=None):
     """Return net(X) as float32, computed on device; amp: as in `train_batch_ch13`."""
     amp = bf16_is_fast(device) if amp is None else amp
+    if amp and isinstance(net, nn.DataParallel):
+        # In its threads autocast is on as well, but with the default type, float16.
+        net = nn.DataParallel(_InBfloat16(net.module, device.type), net.device_ids)
     with torch.autocast(device.type, torch.bfloat16, enabled=amp):
         pred = net(to_device(X, device))
     return pred.float() if pred.dtype == torch.bfloat16 else pred

@@ -375,6 +375,7 @@ X8 = torch.zeros(2, 3, 8, 8)
 P8 = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
 Y8 = torch.zeros(2, dtype=torch.int64)
 FLIP = batch.RandomHorizontalFlip()
+NORMALIZE = batch.Normalize((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
 
 @pytest.mark.parametrize(
@@ -402,6 +403,18 @@ FLIP = batch.RandomHorizontalFlip()
         (lambda: batch.RandomErasing(value="noise"), ValueError, "value: .*noise"),
         (lambda: batch.Normalize((1, 2), (1, 1, 1)), ValueError, "mean: "),
         (lambda: batch.Normalize((0, 0, 0), (1, 0, 1)), ValueError, r"std: .*> 0"),
+        (lambda: batch.ColorJitter(0.5)(X8 + 255), ValueError, "X: .*to 255; divide"),
+        (lambda: batch.RandomResizedCrop(8)(X8 - 1), ValueError, "X: .*got -1 to -1"),
+        (
+            lambda: batch.Compose([FLIP, batch.ColorJitter(0.5)])(X8 - 1),
+            ValueError,
+            "X: .*normalize last",
+        ),
+        (
+            lambda: batch.Compose([NORMALIZE, FLIP, batch.ColorJitter(0.5)]),
+            ValueError,
+            r"transforms\[2\]: ColorJitter.*Normalize behind",
+        ),
         (lambda: batch.Compose(FLIP), TypeError, "transforms: .*RandomHor"),
         (
             lambda: batch.Compose([FLIP, torchvision.transforms.ToTensor()]),
@@ -419,6 +432,12 @@ FLIP = batch.RandomHorizontalFlip()
 def test_errors_name_the_argument(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_what_only_moves_pixels_takes_normalized_pictures() -> None:
+    X = NORMALIZE(pictures())
+    aug = batch.Compose([FLIP, batch.RandomCrop(32, 4), batch.RandomErasing()])
+    assert aug(X).min() < -1
 
 
 def test_per_picture_is_torchvisions_with_the_drawn_seed() -> None:
@@ -445,7 +464,8 @@ def test_per_picture_leaves_the_callers_draws_alone() -> None:
 
 def test_per_picture_refuses_what_it_cannot_use() -> None:
     X = pictures(8, dtype=torch.uint8)
-    with pytest.raises(TypeError, match="expected a transform of torchvision, got int"):
-        batch.PerPicture(3)
+    for wrong in (3, v2.RandAugment):
+        with pytest.raises(TypeError, match=r"transform: .*v2.RandAugment\(\), got"):
+            batch.PerPicture(wrong)
     with pytest.raises(ValueError, match=r"expected pictures of shape \(3, 32, 32\)"):
         batch.PerPicture(v2.Resize(8))(X)

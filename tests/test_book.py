@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.browser.lab import chromium
 
 pytest.importorskip("myst_nb")  # environment.yml leaves it out
 
@@ -57,3 +60,18 @@ def test_pages_lead_on_and_are_found(site, page) -> None:
     assert "README.html" in (site / "index.html").read_text(encoding="utf-8")
     readme = (site / "README.html").read_text(encoding="utf-8")
     assert all(f'href="notebooks/{name}.html"' in readme for name in LESSONS)
+
+
+@pytest.mark.browser
+def test_pages_fit_a_phone_and_need_no_internet(site) -> None:
+    asked, widths = [], {}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium())
+        page = browser.new_page(viewport={"width": 360, "height": 800})
+        page.on("request", lambda request: asked.append(request.url))
+        for path in (site / "README.html", *(site / "notebooks").glob("*.html")):
+            page.goto(path.as_uri())
+            widths[path.stem] = page.evaluate("document.documentElement.scrollWidth")
+        browser.close()
+    assert set(widths.values()) == {360}, widths
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))]

@@ -139,6 +139,14 @@ def test_bad_keywords_are_named(keywords, error, words):
         d2l.load_cifar10(**{"is_train": True, "augs": FLIP, "batch_size": 8} | keywords)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_transform_that_gives_pil_images_is_named(num_workers):
+    augs = torchvision.transforms.RandomHorizontalFlip()
+    loader = d2l.load_cifar10(True, augs, 64, num_workers=num_workers)
+    with pytest.raises(TypeError, match=r"augs: .*end with ToTensor\(\)"):
+        next(iter(loader))
+
+
 def test_workers_by_default():
     assert d2l.default_workers(2000) == 0
     assert 0 <= d2l.default_workers(50_000) <= 8

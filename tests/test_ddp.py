@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -92,8 +93,8 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def start(pictures: Path, *options: str) -> subprocess.Popen:
-    command = [*LAUNCH, "-m", "d2lext.train", "--root", str(pictures)]
+def start(pictures: Path, *options: str, launch=LAUNCH) -> subprocess.Popen:
+    command = [*launch, "-m", "d2lext.train", "--root", str(pictures)]
     command += ["--batch-size", "16", "--widths", "8", "8", "8", *options]
     return subprocess.Popen(
         command,
@@ -109,8 +110,8 @@ def launched():
     """Start the command, and leave no process of it behind."""
     processes = []
 
-    def launch(*args) -> subprocess.Popen:
-        processes.append(start(*args))
+    def launch(*args, **more) -> subprocess.Popen:
+        processes.append(start(*args, **more))
         return processes[-1]
 
     yield launch
@@ -173,3 +174,27 @@ def test_a_killed_run_is_resumed(pictures: Path, launched) -> None:
     assert len(recorded["test_acc"]) == 60
     counts, _, hits = zip(*recorded["bins"], strict=True)  # of both processes
     assert sum(counts) == 20 and sum(hits) == round(recorded["test_acc"][-1] * 20)
+
+
+@pytest.mark.slow
+def test_two_machines_train_one_net(pictures: Path, launched) -> None:
+    """Two torchruns of one process each, which find each other as machines do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2"),
+        *("--nproc-per-node=1", "--rdzv-backend=c10d", "--local-addr=localhost"),
+        f"--rdzv-endpoint=localhost:{port}",
+    ]
+    options = ["--epochs", "3"]
+    machines = [launched(pictures, *options, launch=launch) for _ in range(2)]
+    outputs = [machine.communicate(timeout=2 * LIMIT)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    assert sorted("epoch 3/3:" in out for out in outputs) == [False, True]
+    recorded = [
+        json.loads(line) for line in (pictures / "runs.jsonl").read_text().splitlines()
+    ]
+    assert [run["processes"] for run in recorded] == [2]
+    counts, *_ = zip(*recorded[0]["bins"], strict=True)
+    assert sum(counts) == 20

@@ -3,6 +3,7 @@ import itertools
 import json
 import math
 import re
+import threading
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from d2lext.multi_gpu import (
     ShardedBatches,
     bf16_is_fast,
     evaluate_accuracy_gpu,
+    predict,
     train_batch_ch13,
     train_ch13,
     train_epochs,
@@ -123,6 +125,35 @@ def test_step_takes_a_list_of_inputs() -> None:
     train_batch_ch13(net, inputs, y, LOSS, sgd(net), CPU)
     assert not torch.equal(flat(net), before)
     assert 0 <= evaluate_accuracy_gpu(net, [(inputs, y)]) <= 1
+
+
+@pytest.mark.parametrize(("amp", "inside"), [(True, "bfloat16"), (False, "float32")])
+def test_the_threads_of_data_parallel_compute_as_asked(
+    amp, inside, monkeypatch
+) -> None:
+    """With several GPUs each copy runs in a new thread, as `forward` does here.
+
+    A new thread's autocast has the default type, which on a GPU is float16.
+    """
+    seen = []
+
+    def forward(self, X):
+        enabled = torch.is_autocast_enabled("cpu")
+
+        def run():
+            torch.set_autocast_dtype("cpu", torch.float16)
+            with torch.autocast("cpu", enabled=enabled):
+                seen.append(self.module(X))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        return seen[-1]
+
+    monkeypatch.setattr(nn.DataParallel, "forward", forward)
+    copies = nn.DataParallel(nn.Linear(4, 3))
+    pred = predict(copies, torch.rand(2, 4), CPU[0], amp)
+    assert seen[0].dtype == getattr(torch, inside) and pred.dtype == torch.float32
 
 
 @pytest.mark.parametrize("amp", [True, False])

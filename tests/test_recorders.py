@@ -83,6 +83,24 @@ def test_every_experiment_runs(question, monkeypatch) -> None:
     assert all(0 <= value <= 1 for _, numbers in rows for value in numbers.values())
 
 
+def test_only_the_chosen_pictures_are_augmented_and_anew_each_time() -> None:
+    X, y, *_ = read_cifar10(True)
+    X, y, chosen = X[:200], y[:200], y[:200] == questions.CAT
+    strong = questions.augmentations("all")
+    dataset = questions.Only(strong, chosen).dataset(X, y)
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    plain = X[order].permute(0, 3, 1, 2) / 255
+    first, second = (dataset.__getitems__(order.tolist())[0] for _ in range(2))
+    for seen in (first, second):
+        changed = (seen != plain).flatten(1).any(1)
+        assert torch.equal(changed, chosen[order])
+    assert (first != second).flatten(1).any(1).sum() == chosen.sum() > 10
+    torch.manual_seed(0)
+    seen, _ = dataset.__getitems__(order.tolist())
+    torch.manual_seed(0)
+    assert torch.equal(seen[chosen[order]], strong(plain)[chosen[order]])
+
+
 def test_a_film_shows_its_picture() -> None:
     """Frame by frame: windows of the padded picture that move by a pixel at most."""
     X = read_cifar10(True).X[:3] // 2  # so that nothing is cut off at white

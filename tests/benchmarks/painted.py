@@ -2,8 +2,8 @@
 
 Presses an arrow key MOVES times on an explorer of lesson 3, and as often on the same
 picture made with `interact` and matplotlib, in the same notebook; prints the median and
-the 95th percentile of the milliseconds until the new picture is painted. Then moves the
-slider DRAG steps without waiting, and counts the pictures that come. Needs Chromium.
+the 95th percentile of the milliseconds until the new picture is painted. Then drags the
+slider by DRAG steps in SECONDS, and counts the pictures that come. Needs Chromium.
 """
 
 import statistics
@@ -18,7 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "browser"))
 from lab import chromium, jupyterlab, opened
 from playwright.sync_api import sync_playwright
 
-MOVES, DRAG = 40, 20
+MOVES, DRAG, SECONDS = 40, 20, 0.6
+# Without a name JupyterLab would ask for a kernel.
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
 CELLS = {
     "ours": """
 import torchvision.transforms as T
@@ -70,10 +72,23 @@ def measure(lesson, cell_id: str) -> tuple[list[float], int]:
     handle.press("Home")
     page.wait_for_timeout(1500)
     before = cell.evaluate("cell => cell.painted.length")
-    for _ in range(DRAG):
-        page.keyboard.press("ArrowRight")
+    drag(page, handle)
     page.wait_for_timeout(4000)
     return times, cell.evaluate("cell => cell.painted.length") - before
+
+
+def drag(page, handle) -> None:
+    """Pull the handle to the end of its rail, step by step, as a hand does."""
+    box = handle.bounding_box()
+    rail = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-base')]")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    width = rail.bounding_box()["width"]
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(1, DRAG + 1):
+        page.mouse.move(x + width * step / DRAG, y)
+        page.wait_for_timeout(1000 * SECONDS / DRAG)
+    page.mouse.up()
 
 
 def main() -> None:
@@ -88,7 +103,7 @@ def main() -> None:
         root = Path(folder) / "root"
         root.mkdir()
         path = Path(folder) / "sliders.ipynb"
-        nbformat.write(new.new_notebook(cells=cells), path)
+        nbformat.write(new.new_notebook(cells=cells, metadata=KERNEL), path)
         with (
             jupyterlab(root, Path(folder) / "home") as server,
             sync_playwright() as playwright,
