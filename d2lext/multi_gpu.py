@@ -284,30 +284,31 @@ def train_epochs(
     examples, seconds, start = 0, 0.0, time.perf_counter()
     for epoch in range(first, num_epochs):
         _set_epoch(train_iter, epoch)
-        losses, hits, sums = [], [], [0, 0, 0, 0]
+        losses, hits, count, labels = [], [], 0, 0
         for i, (X, y) in enumerate(train_iter, 1):
             l, h = train_batch(net, X, y, loss, trainer, devices, amp)
             if scheduler is not None:
                 scheduler.step()
             losses.append(l)
             hits.append(h)
-            sums[2:] = sums[2] + y.shape[0], sums[3] + y.numel()
+            count += y.shape[0]
+            labels += y.numel()  # more than examples where y is (n, k)
             if i not in marks:
                 continue
-            sums[:2] = (torch.stack(s).sum().item() for s in (losses, hits))
-            total, right, count, labels = sum_over_processes(sums, device)
-            _check_finite(losses, total, epoch)
+            here = [torch.stack(s).sum().item() for s in (losses, hits)]
+            sums = sum_over_processes([*here, count, labels], device)
+            _check_finite(losses, sums[0], epoch)
             seconds += time.perf_counter() - start
             test_acc = None
             if i == num_batches:
                 test_acc = evaluate_accuracy_gpu(net, test_iter, device, amp)
-                examples += int(count)
+                examples += int(sums[2])
             yield Point(
                 epoch + i / num_batches,
-                total / count,
-                right / labels,
+                sums[0] / sums[2],
+                sums[1] / sums[3],
                 test_acc,
-                examples if i == num_batches else examples + int(count),
+                examples if i == num_batches else examples + int(sums[2]),
                 seconds,
             )
             start = time.perf_counter()
@@ -333,10 +334,11 @@ class _Curves:
             return
         spent, done = now - self.start, history[-1].epoch
         left = spent * (self.num_epochs / done - 1)
+        took = f"{spent:.0f} s" if spent > 10 else f"{spent:.1f} s"
         words = f"{done:.1f} of {self.num_epochs} epochs, "
-        words += f"stopped after {spent:.0f} s" if last else f"{left:.0f} s left"
+        words += f"stopped after {took}" if last else f"{left:.0f} s left"
         if last and done == self.num_epochs:
-            words = f"{self.num_epochs} epochs in {spent:.0f} s"
+            words = f"{self.num_epochs} epochs in {took}"
         bar = f'<progress value="{done:.2f}" max="{self.num_epochs}"></progress>'
         self.bar.update({"text/plain": words, "text/html": f"{bar} {words}"}, raw=True)
         self.picture.update(self._picture(history), raw=True)
