@@ -225,23 +225,21 @@ class RandomCrop(Transform):
 
 
 # 06_batch.ipynb: save-adjust
-def _gray(X):  # (n, 3, h, w) -> (n, 1, h, w)
-    r, g, b = X.split(1, dim=1)
-    return (0.2989 * r).add_(g, alpha=0.587).add_(b, alpha=0.114)
+_KNOBS = ("brightness", "contrast", "saturation", "hue")
 
 
-def _brightness(X, f):
-    X.mul_(f).clamp_(0, 1)
-
-
-def _contrast(X, f):
-    dull = _gray(X).mean((1, 2, 3), keepdim=True)
-    X.mul_(f).add_(dull * (1 - f)).clamp_(0, 1)
-
-
-def _saturation(X, f):
-    dull = _gray(X)
-    X.mul_(f).add_(dull * (1 - f)).clamp_(0, 1)
+def _adjust(X, knob, factors):
+    """Turn one knob, 0 to 2, of each picture; knob: (n,), factors: (n, 4), of all."""
+    f = factors.gather(1, knob[:, None])[:, 0]
+    gray = torch.tensor([0.2989, 0.587, 0.114], device=X.device)
+    contrast, saturation = (
+        ((1 - f) * (knob == k)).to(X.device).view(-1, 1, 1) for k in (1, 2)
+    )
+    M = f.to(X.device).view(-1, 1, 1) * torch.eye(3, device=X.device)  # (n, 3, 3)
+    M = M + saturation * gray  # in every row, as all channels get the same grey
+    offset = contrast * (X.mean((2, 3)) @ gray).view(-1, 1, 1)
+    flat = X.flatten(2)  # (n, 3, pixels), the memory of X
+    torch.clamp(torch.baddbmm(offset, M, flat), 0, 1, out=flat)
 
 
 # 06_batch.ipynb: save-hue
@@ -261,14 +259,6 @@ def _hue(X, f):
 
 
 # 06_batch.ipynb: save-jitter
-_KNOBS = {
-    "brightness": _brightness,
-    "contrast": _contrast,
-    "saturation": _saturation,
-    "hue": _hue,
-}
-
-
 def _knob(name, value, center, low, high):
     """The range of a factor; None if it would change nothing."""
     if value is None:
@@ -305,19 +295,25 @@ class ColorJitter(Transform):
         return params
 
     def apply(self, X, params):
-        X = to_float(X)
-        order = params["order"]
-        now = torch.arange(len(X), device=order.device)  # which picture is where
-        for step in range(4):
-            turn, by_knob = order[now, step].sort()
-            X, now = _pick(X, by_knob), now[by_knob]
-            sizes = turn.bincount(minlength=4).tolist()
-            groups = zip(_KNOBS, X.split(sizes), now.split(sizes), strict=True)
-            for name, group, i in groups:
-                if name in params and len(i):
-                    f = params[name][i].view(-1, 1, 1, 1).to(X.device)
-                    _KNOBS[name](group, f)
-        return _pick(X, now.argsort())
+        X, order = to_float(X), params["order"]
+        mine = [k for k in range(3) if _KNOBS[k] in params]  # those that are turned
+        order = order[torch.isin(order, order.new_tensor([*mine, 3]))].view(len(X), -1)
+        ones = torch.ones(len(X), device=order.device)
+        factors = torch.stack([params.get(name, ones) for name in _KNOBS], 1)  # (n, 4)
+        place, i = (order == 3).int().argmax(1).sort()  # of hue, among its turns
+        X, order, factors = _pick(X, i), order[i], factors[i]
+        upto = place.bincount(minlength=len(mine) + 1).cumsum(0).tolist()
+        for k in range(len(mine)):  # turns before hue
+            s = slice(upto[k], None)
+            _adjust(X[s], order[s, k], factors[s])
+        if "hue" in params:
+            f = factors[:, 3].view(-1, 1, 1, 1).to(X.device)
+            for some, turn in zip(X.split(128), f.split(128), strict=True):
+                _hue(some, turn)  # of many at once, the numbers would leave the cache
+        for k in range(len(mine)):  # turns after it
+            s = slice(upto[-2 - k])
+            _adjust(X[s], order[s].gather(1, place[s, None] + 1 + k)[:, 0], factors[s])
+        return _pick(X, i.argsort())
 
 
 # 06_batch.ipynb: save-weights
