@@ -111,7 +111,10 @@ class Transform:
         _check_batch(X)
         if self.colors:
             _check_colors(X)
-        return self.apply(X, self.draw(len(X), *X.shape[2:], generator))
+        params = self.draw(len(X), *X.shape[2:], generator)
+        # In a training step under autocast, products would be computed with 8 bits.
+        with torch.autocast(X.device.type, enabled=False):
+            return self.apply(X, params)
 
     def set_epoch(self, epoch: int) -> None:
         """Be told which epoch begins (by `train_epochs`); most do not care."""

@@ -171,6 +171,14 @@ def test_a_call_keeps_its_input_and_is_reproducible(aug, dtype, n, seed):
 
 
 @pytest.mark.parametrize("aug", ALL)
+def test_autocast_takes_no_digits_away(aug):
+    X = pictures()
+    plain = aug(X, seeded())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(aug(X, seeded()), plain)
+
+
+@pytest.mark.parametrize("aug", ALL)
 def test_every_picture_has_a_draw_of_its_own_and_every_call_new_ones(aug):
     same = torch.rand(3, 16, 16, generator=seeded()).expand(64, -1, -1, -1)
     generator = seeded()
