@@ -235,10 +235,8 @@ def _adjust(X, knob, factors):
     """Turn one knob, 0 to 2, of each picture; knob: (n,), factors: (n, 4), of all."""
     f = factors.gather(1, knob[:, None])[:, 0]
     gray = torch.tensor([0.2989, 0.587, 0.114], device=X.device)
-    contrast, saturation = (
-        ((1 - f) * (knob == k)).to(X.device).view(-1, 1, 1) for k in (1, 2)
-    )
-    M = f.to(X.device).view(-1, 1, 1) * torch.eye(3, device=X.device)  # (n, 3, 3)
+    contrast, saturation = (((1 - f) * (knob == k)).view(-1, 1, 1) for k in (1, 2))
+    M = f.view(-1, 1, 1) * torch.eye(3, device=X.device)  # (n, 3, 3)
     M = M + saturation * gray  # in every row, as all channels get the same grey
     offset = contrast * (X.mean((2, 3)) @ gray).view(-1, 1, 1)
     flat = X.flatten(2)  # (n, 3, pixels), the memory of X
@@ -304,13 +302,14 @@ class ColorJitter(Transform):
         ones = torch.ones(len(X), device=order.device)
         factors = torch.stack([params.get(name, ones) for name in _KNOBS], 1)  # (n, 4)
         place, i = (order == 3).int().argmax(1).sort()  # of hue, among its turns
-        X, order, factors = _pick(X, i), order[i], factors[i]
         upto = place.bincount(minlength=len(mine) + 1).cumsum(0).tolist()
+        X, drawn = _pick(X, i), (place, order[i], factors[i])
+        place, order, factors = (t.to(X.device) for t in drawn)
         for k in range(len(mine)):  # turns before hue
             s = slice(upto[k], None)
             _adjust(X[s], order[s, k], factors[s])
         if "hue" in params:
-            f = factors[:, 3].view(-1, 1, 1, 1).to(X.device)
+            f = factors[:, 3].view(-1, 1, 1, 1)
             for some, turn in zip(X.split(128), f.split(128), strict=True):
                 _hue(some, turn)  # of many at once, the numbers would leave the cache
         for k in range(len(mine)):  # turns after it
@@ -629,4 +628,6 @@ class BatchDataset(Dataset):
             )
         i = torch.as_tensor(indices)
         params = self.transform.draw(len(i), *self.picture)
-        return to_float(self.transform.take(self.kept, i, params)), _pick(self.y, i)
+        with torch.autocast(self.kept.device.type, enabled=False):  # as in a call
+            X = self.transform.take(self.kept, i, params)
+        return to_float(X), _pick(self.y, i)

@@ -179,6 +179,16 @@ def test_autocast_takes_no_digits_away(aug):
 
 
 @pytest.mark.parametrize("aug", ALL)
+def test_nor_does_autocast_around_a_loader(aug):
+    dataset = aug.dataset(*stored())
+    torch.manual_seed(0)
+    plain, _ = dataset.__getitems__(range(24))
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(dataset.__getitems__(range(24))[0], plain)
+
+
+@pytest.mark.parametrize("aug", ALL)
 def test_every_picture_has_a_draw_of_its_own_and_every_call_new_ones(aug):
     same = torch.rand(3, 16, 16, generator=seeded()).expand(64, -1, -1, -1)
     generator = seeded()

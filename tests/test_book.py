@@ -54,6 +54,11 @@ def test_every_solution_is_folded(page) -> None:
     assert "A model answer to" in page and "A model answer to" not in outside
 
 
+def test_formulas_are_drawn_by_the_browser_itself(site) -> None:
+    page = (site / "notebooks/06_batch.html").read_text(encoding="utf-8")
+    assert page.count("<math") >= 5 and "\\cdot" not in page and "$$" not in page
+
+
 def test_pages_lead_on_and_are_found(site, page) -> None:
     assert 'rel="next"' in page or 'title="next page"' in page
     assert (site / "searchindex.js").stat().st_size > 10_000
