@@ -24,9 +24,9 @@ RUN := PATH="$$PWD/.venv/bin:$$PATH" $(PY)
 
 setup: .venv/.ready
 
-.venv/.ready: requirements.lock pyproject.toml setup.sh \
-		$(if $(shell PYTHON='$(PYTHON)' sh setup.sh --stale),FORCE)
-	@PYTHON='$(PYTHON)' sh setup.sh
+.venv/.ready: requirements.lock pyproject.toml tools/setup.sh \
+		$(if $(shell PYTHON='$(PYTHON)' sh tools/setup.sh --stale),FORCE)
+	@PYTHON='$(PYTHON)' sh tools/setup.sh
 
 # JupyterLab refuses to run as root (in a container, say) unless told to.
 lab: .venv/.ready
@@ -37,39 +37,39 @@ lab: .venv/.ready
 test: .venv/.ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m d2lext.collect --check
+	$(RUN) -m tools.collect --check
 	D2LEXT_CIFAR10=sample D2LEXT_RUNS= SLOW='$(SLOW)' $(RUN) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 bench: .venv/.ready
-	@for script in tests/benchmarks/*.py; do \
+	@for script in tools/bench/*.py; do \
 		[ -e "$$script" ] || continue; \
 		echo "== $$script"; $(RUN) "$$script" || exit 1; \
 	done
 
 doctor: .venv/.ready
-	@$(RUN) -m d2lext.doctor
+	@$(RUN) -m d2lext.course.doctor
 
 cifar10: .venv/.ready
-	@$(RUN) -m d2lext.store --download $(if $(URL),--url '$(URL)')
+	@$(RUN) -m d2lext.images --download $(if $(URL),--url '$(URL)')
 
 answers: .venv/.ready
-	@$(RUN) -m d2lext.answers $(if $(RESTORE),restore,save)
+	@$(RUN) -m d2lext.course.answers $(if $(RESTORE),restore,save)
 
 update student: .venv/.ready
-	@$(RUN) -m d2lext.answers $@
+	@$(RUN) -m d2lext.course.answers $@
 
 notebooks: .venv/.ready
-	$(RUN) -m d2lext.collect
-	$(RUN) -m d2lext.execute
+	$(RUN) -m tools.collect
+	$(RUN) -m tools.execute
 
 # A warning is an error: a link that leads nowhere, a picture that is missing.
 book: .venv/.ready
-	$(RUN) -m sphinx -q -W --keep-going -c book . build/book
+	$(RUN) -m sphinx -q -W --keep-going -c tools/site . build/book
 	@echo "open build/book/index.html"
 
 # Needs only uv, so that a lock which no longer installs can still be compiled anew.
 lock:
-	@[ -x .venv/bin/uv ] || PYTHON='$(PYTHON)' sh setup.sh
+	@[ -x .venv/bin/uv ] || PYTHON='$(PYTHON)' sh tools/setup.sh
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
 		--no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
 		pyproject.toml -o requirements.lock

@@ -24,8 +24,8 @@ _environ.setdefault("GOMP_SPINCOUNT", "3000")
 _NAMES = {
     **NAMES,
     "explore": "sliders",
-    "data_path": "store",
-    "check": "exercises",
+    "data_path": "images",
+    "check": "course.exercises",
 }
 _MODULES = {p.stem for p in Path(__file__).parent.glob("[a-z]*.py")}
 

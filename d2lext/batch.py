@@ -1,6 +1,6 @@
 """Collected from notebooks/06_batch.ipynb, where it is explained.
 
-Edit the lesson, then run `python -m d2lext.collect`.
+Edit the lesson, then run `python -m tools.collect`.
 """
 
 import math
@@ -16,7 +16,7 @@ __all__ = [
     "ColorJitter",
     "Compose",
     "Normalize",
-    "PerPicture",
+    "PerImage",
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
@@ -493,7 +493,7 @@ class Compose(Transform):
                 raise TypeError(
                     f"transforms[{i}]: expected a transform of d2lext.batch, got "
                     f"{type(t).__name__} of {type(t).__module__}; leave out ToTensor "
-                    "(the data set divides by 255), and wrap others, PerPicture(...)"
+                    "(the data set divides by 255), and wrap others, PerImage(...)"
                 )
             if t.colors and any(isinstance(s, Normalize) for s in transforms[:i]):
                 raise ValueError(
@@ -545,7 +545,7 @@ class Compose(Transform):
 
 
 # 06_batch.ipynb: save-wrapper
-class PerPicture(Transform):
+class PerImage(Transform):
     """A transform of torchvision, applied to one picture at a time: slow, and general.
 
     transform: takes a tensor (3, h, w) and returns one, of the same size. Raises

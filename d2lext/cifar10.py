@@ -1,6 +1,6 @@
 """Collected from notebooks/05_cifar10.ipynb, where it is explained.
 
-Edit the lesson, then run `python -m d2lext.collect`.
+Edit the lesson, then run `python -m tools.collect`.
 """
 
 import os
@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
-from d2lext.store import read_cifar10
+from d2lext.images import read_cifar10
 
-__all__ = ["PictureDataset", "default_workers", "load_cifar10"]
+__all__ = ["ImageDataset", "default_workers", "load_cifar10"]
 
 
 # 05_cifar10.ipynb: save-dataset
-class PictureDataset(torch.utils.data.Dataset):
+class ImageDataset(torch.utils.data.Dataset):
     """Pictures as PIL images, each changed by `augs` when it is asked for.
 
     X: uint8, (n, height, width, 3); y: n labels. Without `augs`, as `ToTensor` does.
@@ -127,7 +127,7 @@ def load_cifar10(
         return _Loader(dataset, batch_size, collate_fn=_ready, **settings)
     if num_workers is None:
         num_workers = default_workers(len(y))
-    dataset = PictureDataset(X, y, augs)
+    dataset = ImageDataset(X, y, augs)
     dataset.source = source
     settings |= {"num_workers": num_workers, "persistent_workers": num_workers > 0}
     return _Loader(dataset, batch_size, **settings)

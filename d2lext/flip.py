@@ -1,6 +1,6 @@
 """Collected from notebooks/01_flip.ipynb, where it is explained.
 
-Edit the lesson, then run `python -m d2lext.collect`.
+Edit the lesson, then run `python -m tools.collect`.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Collected from notebooks/07_multi_gpu.ipynb, where it is explained.
 
-Edit the lesson, then run `python -m d2lext.collect`.
+Edit the lesson, then run `python -m tools.collect`.
 """
 
 import base64
@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Sampler
 
-from d2lext.records import curves, describe, record_run
+from d2lext.runs import curves, describe, record_run
 
 __all__ = [
     "History",

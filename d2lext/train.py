@@ -36,6 +36,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from d2lext.batch import Transform
+from d2lext.compare import augmentations, init_weights, resnet18, small_net
+from d2lext.images import read_cifar10
 from d2lext.mixup import (
     calibration_bins,
     cutmix_data,
@@ -55,9 +57,7 @@ from d2lext.multi_gpu import (
     train_epochs,
     try_all_gpus,
 )
-from d2lext.records import curves, describe, record_run
-from d2lext.store import read_cifar10
-from d2lext.training import augmentations, init_weights, resnet18, small_net
+from d2lext.runs import curves, describe, record_run
 
 NETS = ("small", "resnet18")
 # Chosen with --num-val 5000, by the accuracy on those.

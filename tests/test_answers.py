@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from d2lext import answers
-from d2lext.answers import is_stub, restore, save, student, update
+from d2lext.course import answers
+from d2lext.course.answers import is_stub, restore, save, student, update
 
 STUB = "def f(x):\n    return ..."
 MINE = "def f(x):\n    return x + 1"

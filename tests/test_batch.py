@@ -461,7 +461,7 @@ def test_what_only_moves_pixels_takes_normalized_pictures() -> None:
 def test_per_picture_is_torchvisions_with_the_drawn_seed() -> None:
     X = pictures(8, dtype=torch.uint8)
     transform = v2.TrivialAugmentWide()
-    aug = batch.PerPicture(transform)
+    aug = batch.PerImage(transform)
     params = aug.draw(len(X), 32, 32)
     Y = aug.apply(X, params)
     for x, y, seed in zip(X, Y, params["seed"].tolist(), strict=True):
@@ -471,7 +471,7 @@ def test_per_picture_is_torchvisions_with_the_drawn_seed() -> None:
 
 def test_per_picture_leaves_the_callers_draws_alone() -> None:
     X = pictures(8, dtype=torch.uint8)
-    aug = batch.PerPicture(v2.TrivialAugmentWide())
+    aug = batch.PerImage(v2.TrivialAugmentWide())
     params = aug.draw(len(X), 32, 32)
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -484,6 +484,6 @@ def test_per_picture_refuses_what_it_cannot_use() -> None:
     X = pictures(8, dtype=torch.uint8)
     for wrong in (3, v2.RandAugment):
         with pytest.raises(TypeError, match=r"transform: .*v2.RandAugment\(\), got"):
-            batch.PerPicture(wrong)
+            batch.PerImage(wrong)
     with pytest.raises(ValueError, match=r"expected pictures of shape \(3, 32, 32\)"):
-        batch.PerPicture(v2.Resize(8))(X)
+        batch.PerImage(v2.Resize(8))(X)

@@ -22,7 +22,7 @@ def site(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
     done = subprocess.run(
-        [*command, "-c", "book", ".", str(out)],
+        [*command, "-c", "tools/site", ".", str(out)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from d2lext.store import data_path
+from d2lext.images import data_path
 
 CHAPTER = os.environ.get("D2LEXT_CHAPTER")
 # 1,300 random pictures in the place of CIFAR-10.

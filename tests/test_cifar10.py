@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 import d2lext as d2l
 from d2lext import batch
-from d2lext.store import VARIABLE, read_cifar10
+from d2lext.images import VARIABLE, read_cifar10
 
 FLIP = torchvision.transforms.Compose(
     [

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from d2lext.records import read_runs, record_run
-from d2lext.store import CLASSES, read_cifar10
+from d2lext.images import CLASSES, read_cifar10
+from d2lext.runs import read_runs, record_run
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2lext import collect
+from tools import collect
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -350,7 +350,7 @@ def test_check_finds_a_left_over_module(good: Course, capsys) -> None:
 
 def test_this_repository_is_collected() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "d2lext.collect", "--check"],
+        [sys.executable, "-m", "tools.collect", "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,

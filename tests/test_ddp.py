@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from d2lext.store import CLASSES
+from d2lext.images import CLASSES
 from tests import ddp_worker as worker
 
 ROOT = Path(__file__).resolve().parent.parent

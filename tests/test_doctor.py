@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from jupyter_client import kernelspec
 
-from d2lext import doctor
-from d2lext.doctor import FINE, WITHOUT, WRONG
+from d2lext.course import doctor
+from d2lext.course.doctor import FINE, WITHOUT, WRONG
 
 
 def test_it_prints_one_line_for_each_thing() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "d2lext.doctor"],
+        [sys.executable, "-m", "d2lext.course.doctor"],
         capture_output=True,
         text=True,
         env=os.environ | {"D2LEXT_CIFAR10": "sample"},

@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from d2lext import execute
+from tools import execute
 
 CELLS = {
     "first": "2 + 1",

@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional as F
 
 import d2lext
-from d2lext import exercises
-from d2lext.answers import TEXT_STUB
-from d2lext.exercises import CHECKS, WORDS, verdict
+from d2lext.course import exercises
+from d2lext.course.answers import TEXT_STUB
+from d2lext.course.exercises import CHECKS, WORDS, verdict
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 

@@ -18,9 +18,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from d2lext.execute import execute
-from d2lext.store import data_path
-from tests.pictures import Picture, difference
+from d2lext.images import data_path
+from tests.image_outputs import Picture, difference
+from tools.execute import execute
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = (

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from d2lext import ladder, questions
-from d2lext.store import read_cifar10
+from d2lext.images import read_cifar10
 from d2lext.train import KEYS, Config, Results
+from tools.experiments import ladder, questions
 
 
 @pytest.fixture(autouse=True)

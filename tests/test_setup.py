@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ["setup.sh", "Makefile", "pyproject.toml", "requirements.lock"]
+FILES = ["tools/setup.sh", "Makefile", "pyproject.toml", "requirements.lock"]
 
 pytestmark = pytest.mark.skipif(
     shutil.which("make") is None or os.name != "posix", reason="needs make and sh"
@@ -132,7 +132,7 @@ def test_second_call_runs_nothing(clone: Path) -> None:
     assert (clone / ".venv/.ready").stat().st_mtime_ns == stamp
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml", "setup.sh"])
+@pytest.mark.parametrize("name", FILES[:1] + FILES[2:])
 def test_a_changed_file_is_installed_into_the_same_venv(clone: Path, name: str) -> None:
     assert make(clone, "setup", PYTHON=fake_python(clone)).returncode == 0
     (clone / "calls").unlink()

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from d2lext import train as command
-from d2lext.records import read_runs
-from d2lext.store import CLASSES, read_cifar10
+from d2lext.compare import augmentations
+from d2lext.images import CLASSES, read_cifar10
+from d2lext.runs import read_runs
 from d2lext.train import Config, main, train
-from d2lext.training import augmentations
 
 TINY = Config(policy="all", epochs=4, batch_size=16, widths=(8, 8, 8))
 OPTIONS = ["--epochs", "2", "--batch-size", "16", "--widths", "8", "8", "8"]

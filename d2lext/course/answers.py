@@ -1,9 +1,9 @@
 """Keep a learner's answers through an update of the lessons, and make student copies.
 
-    python -m d2lext.answers save       every answer, to answers/answers.json
-    python -m d2lext.answers restore    back into the lessons
-    python -m d2lext.answers update     save, pull with git, restore
-    python -m d2lext.answers student    the lessons without solutions, in student/
+    python -m d2lext.course.answers save       every answer, to answers/answers.json
+    python -m d2lext.course.answers restore    back into the lessons
+    python -m d2lext.course.answers update     save, pull with git, restore
+    python -m d2lext.course.answers student    without solutions, in student/
 
 An answer belongs to its exercise, whatever the lesson is called and wherever in it the
 exercise stands. Lessons are copied to answers/backup/ before they are written to. What
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 UNTOUCHED, WRONG, RIGHT = "untouched", "wrong", "right"
 TEXT_STUB = "*Double-click here, and write your answer.*"
 TAG = "exercise-"  # of an answer cell, with the exercise; copies of a cell keep it
@@ -319,7 +319,7 @@ def _here() -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m d2lext.answers",
+        prog="python -m d2lext.course.answers",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
+from d2lext.images import DATA
 from d2lext.multi_gpu import History, Point
-from d2lext.records import curves, hardware, read_runs, record_run, runs_file
-from d2lext.store import DATA
+from d2lext.runs import curves, hardware, read_runs, record_run, runs_file
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_line_that_is_no_run_is_left_out(file, capsys) -> None:
 
 def test_lines_of_many_processes_do_not_mix(file) -> None:
     program = (
-        "from d2lext.records import record_run\n"
+        "from d2lext.runs import record_run\n"
         "for i in range(50): record_run({'words': 'x' * 5000})"
     )
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]

@@ -1,6 +1,6 @@
 """What the augmentation of each rung of the ladder costs, per picture.
 
-    python tests/benchmarks/policies.py [--results FILE]
+    python tools/bench/policies.py [--results FILE]
 
 Microseconds for a picture of a batch of 128, from the data set alone; without what the
 taking of plain pictures costs (the rung "none"), which is listed as itself. Mixing is
@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from d2lext.ladder import RUNGS
+from d2lext.compare import augmentations
+from d2lext.images import read_cifar10
 from d2lext.mixup import cutmix_data, mixup_data
 from d2lext.multi_gpu import try_all_gpus
-from d2lext.records import hardware
-from d2lext.store import read_cifar10
-from d2lext.training import augmentations
+from d2lext.runs import hardware
+from tools.experiments.ladder import RUNGS
 
 BATCH, ROUNDS = 128, 15
 
@@ -52,7 +52,7 @@ def main() -> None:
     for name, cost in costs.items():
         print(f"{name:18}{cost:8.1f} us a picture")
     if args.results:
-        command = f"python tests/benchmarks/policies.py --results {args.results}"
+        command = f"python tools/bench/policies.py --results {args.results}"
         rounded = {name: round(cost, 2) for name, cost in costs.items()}
         about = hardware(try_all_gpus()[0])
         text = json.dumps(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nbformat
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "browser"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "browser"))
 from lab import chromium, jupyterlab, opened
 from playwright.sync_api import sync_playwright
 

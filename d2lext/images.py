@@ -1,6 +1,6 @@
 """Where the course keeps its data: find it, verify it, cache it, download it.
 
-`python -m d2lext.store` says which pictures the lessons would use now; with
+`python -m d2lext.images` says which pictures the lessons would use now; with
 `--download` it first fetches CIFAR-10 (170 MB) into `data/`.
 """
 
@@ -459,7 +459,9 @@ def _note(words: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m d2lext.store", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m d2lext.images", description=__doc__
+    )
     parser.add_argument("--download", action="store_true", help="fetch CIFAR-10")
     parser.add_argument("--root", type=Path, help="the folder (default: data/)")
     parser.add_argument("--url", help="another address of the same archive")

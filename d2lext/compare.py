@@ -1,6 +1,6 @@
-"""Collected from notebooks/08_training.ipynb, where it is explained.
+"""Collected from notebooks/08_compare.ipynb, where it is explained.
 
-Edit the lesson, then run `python -m d2lext.collect`.
+Edit the lesson, then run `python -m tools.collect`.
 """
 
 import functools
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-# 08_training.ipynb: save-resnet
+# 08_compare.ipynb: save-resnet
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions, added to their input (d2l 8.6); layers as the book's."""
 
@@ -67,7 +67,7 @@ def init_weights(m):
         nn.init.xavier_uniform_(m.weight)
 
 
-# 08_training.ipynb: save-whiten
+# 08_compare.ipynb: save-whiten
 def whitening(X):
     """Return a fixed 2 x 2 convolution (3 to 24 channels) that whitens pictures X.
 
@@ -85,7 +85,7 @@ def whitening(X):
     return layer
 
 
-# 08_training.ipynb: save-small
+# 08_compare.ipynb: save-small
 class _Scaled(nn.Module):
     def forward(self, X):
         return X / 9
@@ -111,7 +111,7 @@ def small_net(X, num_classes=10, widths=(32, 64, 64)):
     return nn.Sequential(*layers, _Scaled())
 
 
-# 08_training.ipynb: save-alternate
+# 08_compare.ipynb: save-alternate
 @functools.cache
 def _half(n):
     """Which of n pictures are mirrored first; always the same."""
@@ -142,11 +142,11 @@ class AlternatingFlip(batch.RandomHorizontalFlip):
         return super().take(kept, i, {"flip": flip})
 
 
-# 08_training.ipynb: save-policies
+# 08_compare.ipynb: save-policies
 def _of_torchvision(name):
     from torchvision.transforms import v2
 
-    return batch.PerPicture(getattr(v2, name)())
+    return batch.PerImage(getattr(v2, name)())
 
 
 _PARTS = {
@@ -186,7 +186,7 @@ def augmentations(policy):
     return batch.Compose([_PARTS[name]() for name in parts])
 
 
-# 08_training.ipynb: save-with-aug
+# 08_compare.ipynb: save-with-aug
 def train_with_data_aug(
     train_augs, test_augs, net, lr=0.001, num_epochs=10, batch_size=256, devices=None
 ):

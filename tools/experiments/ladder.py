@@ -1,6 +1,6 @@
 """What does each augmentation buy? The same net with each, over several seeds.
 
-    D2LEXT_CIFAR10=folder python -m d2lext.ladder --epochs 10 --results ladder.json
+    python -m tools.experiments.ladder --epochs 10 --results ladder.json
 
 Started again, the command trains only what the file does not have yet.
 """
@@ -42,7 +42,7 @@ def rung(run: dict) -> str | None:
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
-        prog="python -m d2lext.ladder",
+        prog="python -m tools.experiments.ladder",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, required=True)
     args = parser.parse_args(argv)
     try:
-        command = "python -m d2lext.ladder " + shlex.join(argv)
+        command = "python -m tools.experiments.ladder " + shlex.join(argv)
         results = Results(args.results, command, KEYS)
         for seed in args.seed:  # all rungs of a seed, so that a part is a whole too
             for name, changed in RUNGS.items():

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from d2lext.store import CLASSES, VARIABLE, download_cifar10, main, read_cifar10
+from d2lext.images import CLASSES, VARIABLE, download_cifar10, main, read_cifar10
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +156,7 @@ def test_no_room_for_a_cache_gives_a_note(folder, capsys):
 
 def test_two_processes_make_the_cache_at_once(folder):
     code = (
-        "import sys; from d2lext.store import read_cifar10; "
+        "import sys; from d2lext.images import read_cifar10; "
         "sys.stdin.readline(); "
         "p = read_cifar10(True, sys.argv[1]); print(int(p.X.sum()), int(p.y.sum()))"
     )

@@ -1,7 +1,7 @@
 """Say what of an installation is in order and what to do about the rest.
 
-`python -m d2lext.doctor` prints one line for each thing it looks at: OK, `--` for
-something that the course does without, and `!!` with what to do. It ends with 1 if
+`python -m d2lext.course.doctor` prints one line for each thing it looks at: OK, `--`
+for something that the course does without, and `!!` with what to do. It ends with 1 if
 there is a `!!`.
 """
 
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
 OLDEST = (3, 11)
 NEEDED = ("torch", "torchvision", "d2l", "matplotlib", "jupyterlab", "ipywidgets")
@@ -120,7 +120,7 @@ def cpu() -> Finding:
 
 def data() -> Finding:
     """Which data the lessons would use."""
-    from d2lext.store import read_cifar10
+    from d2lext.images import read_cifar10
 
     try:
         source = read_cifar10(False).source

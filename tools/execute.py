@@ -1,6 +1,6 @@
 """Execute lessons from top to bottom and store them as the repository keeps them.
 
-`python -m d2lext.execute` does all of them, `python -m d2lext.execute notebooks/01*`
+`python -m tools.execute` does all of them, `python -m tools.execute notebooks/01*`
 some. Stored: outputs and counts; not stored: widget state (GitHub refuses to show it),
 live widget views (a page without a kernel could not show them), times. A lesson in
 which a cell fails is left as it was.
@@ -46,7 +46,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m d2lext.execute", description=__doc__
+        prog="python -m tools.execute", description=__doc__
     )
     parser.add_argument("lessons", nargs="*", type=Path, help="default: all of them")
     args = parser.parse_args(argv)

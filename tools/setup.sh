@@ -3,10 +3,10 @@
 # `make` runs this when .venv/.ready is missing or older than what it was made from.
 # Whatever goes wrong ends in one line on stderr; the details are in .venv/setup.log.
 #
-#   sh setup.sh            set up
-#   sh setup.sh --stale    say why .venv must be made anew, or nothing
+#   sh tools/setup.sh            set up
+#   sh tools/setup.sh --stale    say why .venv must be made anew, or nothing
 set -u
-cd "$(dirname "$0")" || exit 1
+cd "$(dirname "$0")/.." || exit 1
 log=.venv/setup.log
 py=.venv/bin/python
 finished="-- finished --"

@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from d2lext import batch
-from d2lext.cifar10 import PictureDataset
+from d2lext.cifar10 import ImageDataset
+from d2lext.compare import resnet18, small_net
 from d2lext.mixup import cutmix_data, mixup_criterion, mixup_data
 from d2lext.multi_gpu import bf16_is_fast, train_batch_ch13, train_epochs, try_all_gpus
-from d2lext.training import resnet18, small_net
 
 DEVICE = try_all_gpus()[0]
 STEP_BATCH = 128
@@ -87,7 +87,7 @@ def epoch_runners() -> dict[str, Callable[[], float]]:
     our_trainer = torch.optim.Adam(
         [p for p in ours.parameters() if p.requires_grad], fused=True
     )
-    dataset = PictureDataset(X, y, one_by_one)
+    dataset = ImageDataset(X, y, one_by_one)
     loader = DataLoader(
         whole.dataset(X, y, DEVICE), EPOCH_BATCH, shuffle=True, collate_fn=together
     )

@@ -1,6 +1,6 @@
 """The chapter's own training step, and what its ten epochs would take here.
 
-    python tests/benchmarks/chapter.py [--results FILE]
+    python tools/bench/chapter.py [--results FILE]
 
 Times the book's `train_batch_ch13` on its ResNet-18: batches of 256, float32. The time
 of ten epochs is an extrapolation, of training alone.
@@ -17,7 +17,7 @@ from d2l import torch as book
 from torch import nn
 
 from d2lext.multi_gpu import try_all_gpus
-from d2lext.records import hardware
+from d2lext.runs import hardware
 
 STEPS, EPOCHS, PICTURES = 5, 10, 50_000
 
@@ -54,7 +54,7 @@ def main() -> None:
         f"would take {result['ten_epochs_seconds'] / 60:,.0f} minutes (extrapolated)"
     )
     if args.results:
-        command = f"python tests/benchmarks/chapter.py --results {args.results}"
+        command = f"python tools/bench/chapter.py --results {args.results}"
         text = json.dumps({"command": command, **result}, indent=1)
         args.results.write_text(text + "\n", encoding="utf-8")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from d2lext.store import DATA
+from d2lext.images import DATA
 
 VARIABLE = "D2LEXT_RUNS"
 

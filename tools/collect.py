@@ -1,6 +1,6 @@
 """Collect the `#@save` cells of the lessons into the modules of this package.
 
-`python -m d2lext.collect` writes `d2lext/<topic>.py` from every
+`python -m tools.collect` writes `d2lext/<topic>.py` from every
 `notebooks/NN_<topic>.ipynb` that saves something; `--check` writes nothing and fails
 when a module and its lesson disagree. The lesson is the source: nobody edits a
 collected module.
@@ -220,7 +220,7 @@ def _module(lesson: Lesson) -> str:
     ]
     return _ruff(
         f"{HEADER}{lesson.path.name}, where it is explained.\n\n"
-        'Edit the lesson, then run `python -m d2lext.collect`.\n"""\n\n'
+        'Edit the lesson, then run `python -m tools.collect`.\n"""\n\n'
         + "\n".join(imports)
         + f"\n\n__all__ = {names!r}\n\n"
         + "\n\n\n".join(blocks)
@@ -297,7 +297,7 @@ def differences(notebooks: Path, package: Path) -> dict[str, str | None]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m d2lext.collect", description=__doc__
+        prog="python -m tools.collect", description=__doc__
     )
     parser.add_argument(
         "--check", action="store_true", help="write nothing, fail on drift"
@@ -317,7 +317,7 @@ def main(argv: list[str] | None = None) -> int:
             )
             print(f"collect: d2lext/{name} {state}", file=sys.stderr)
         if changed:
-            print("collect: run `python -m d2lext.collect`", file=sys.stderr)
+            print("collect: run `python -m tools.collect`", file=sys.stderr)
         return int(bool(changed))
     for name, text in sorted(changed.items()):
         target = args.package / name

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from d2lext.images import data_path
 from d2lext.sliders import seeded
-from d2lext.store import data_path
 
 LIMIT = 10.0  # seconds for one check
 SIGMAS = 6  # a right answer fails by chance once in 10**9 times

@@ -1,6 +1,6 @@
 """The experiments of lesson 10 that take longer than a lesson may.
 
-    python -m d2lext.questions --question 3 10 12 --results questions.json
+    python -m tools.experiments.questions --question 3 10 12 --results questions.json
 
 Started again, the command does only what the file does not have yet.
 """
@@ -16,11 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from d2lext import batch
+from d2lext.compare import augmentations
+from d2lext.images import read_cifar10
 from d2lext.multi_gpu import predict, try_all_gpus
-from d2lext.records import hardware
-from d2lext.store import read_cifar10
+from d2lext.runs import hardware
 from d2lext.train import Config, Results, train
-from d2lext.training import augmentations
 
 CAT, DOG = 3, 5  # numbers of classes
 SEEN = 20_000  # training pictures that each run sees, repeated as often as it takes
@@ -211,7 +211,7 @@ QUESTIONS: dict[int, Callable[[int], Rows]] = {
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
-        prog="python -m d2lext.questions",
+        prog="python -m tools.experiments.questions",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -223,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     about = hardware(try_all_gpus()[0])
     try:
-        command = "python -m d2lext.questions " + shlex.join(argv)
+        command = "python -m tools.experiments.questions " + shlex.join(argv)
         results = Results(args.results, command, ("question", "variant", "seed"))
         done = {(row["question"], row["seed"]) for row in results.content["runs"]}
         for question in args.question:

@@ -6,9 +6,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from d2lext import batch
-from d2lext.multi_gpu import train_epochs
-from d2lext.store import CLASSES, read_cifar10
-from d2lext.training import (
+from d2lext.compare import (
     augmentations,
     init_weights,
     resnet18,
@@ -16,6 +14,8 @@ from d2lext.training import (
     train_with_data_aug,
     whitening,
 )
+from d2lext.images import CLASSES, read_cifar10
+from d2lext.multi_gpu import train_epochs
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_nets_take_any_last_batch(X) -> None:
         ("color+erase", ["ColorJitter", "RandomErasing"]),
         ("all", ["RandomHorizontalFlip", "RandomResizedCrop", "ColorJitter"]),
         ("alternate+crop2", ["AlternatingFlip", "RandomCrop"]),
-        ("trivialaugment+randaugment", ["PerPicture", "PerPicture"]),
+        ("trivialaugment+randaugment", ["PerImage", "PerImage"]),
     ],
 )
 def test_policies(policy: str, names: list[str], X) -> None:
