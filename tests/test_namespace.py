@@ -104,7 +104,7 @@ def test_dir_lists_ours_and_the_books_and_imports_neither(light: dict) -> None:
     names, heavy = light["dir"]
     assert {"apply", "show_images", "explore", "data_path"} <= set(names)
     assert {"accuracy", "Timer", "train_ch13", "nn", "plt", "Image"} <= set(names)
-    assert {"flip", "sliders", "store"} <= set(names)
+    assert {"flip", "sliders", "images"} <= set(names)
     assert heavy == []
 
 

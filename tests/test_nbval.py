@@ -27,7 +27,7 @@ SETTINGS = (
     "pyproject.toml",
     "conftest.py",
     "tests/conftest.py",
-    "tests/pictures.py",
+    "tests/image_outputs.py",
     "tests/sanitize.cfg",
 )
 CELLS = {

@@ -59,7 +59,8 @@ def clone(tmp_path: Path) -> Path:
 def copy_to(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name in FILES:
-        shutil.copy(ROOT / name, folder)
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
 
 
 def script(path: Path, text: str) -> Path:
