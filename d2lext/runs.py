@@ -9,15 +9,20 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 import torchvision
 
-from d2lext.images import DATA
+from d2lext.images import DATA, data_path
 
 VARIABLE = "D2LEXT_RUNS"
+DATA_NAMES = {  # by the kind of their source
+    "sample": "the bundled sample",
+    "official": "CIFAR-10",
+    "folder": "CIFAR-10 as a folder of images",
+}
 
 
 def runs_file() -> Path | None:
@@ -105,3 +110,46 @@ def read_runs(path: str | os.PathLike | None = None) -> list[dict]:
         except json.JSONDecodeError:
             print(f"note: {path}, line {number}: not a run", file=sys.stderr)
     return runs
+
+
+# Recorded runs, for lessons
+
+
+def content(name: str) -> dict:
+    """A file of data/results."""
+    return json.loads((data_path("results") / name).read_text(encoding="utf-8"))
+
+
+def recorded(*names: str) -> list[dict]:
+    """The runs of files in data/results; prints their commands, data and processor."""
+    files = list(map(content, names))
+    runs = [run for file in files for run in file["runs"]]
+    commands = (file["command"] for file in files)
+    print(*dict.fromkeys([*commands, *map(_where, runs)]), sep="\n")
+    return runs
+
+
+def _where(run: dict) -> str:
+    kind = f" ({run['format']})" if "format" in run else ""
+    return f"{DATA_NAMES[run['data']]}{kind}; {run['device']}"
+
+
+def grouped(runs: Iterable[dict], key: Callable[[dict], object]) -> dict:
+    """Lists of runs by what `key` says of each, in order of appearance."""
+    groups: dict = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return groups
+
+
+def final(runs: Iterable[dict], name: str = "test_acc") -> list[float]:
+    """What each run measured in the end, by name."""
+    return [run[name][-1] if isinstance(run[name], list) else run[name] for run in runs]
+
+
+def mean_sd(values: Iterable[float], digits: int = 1, scale: float = 100) -> str:
+    """Mean and standard deviation over seeds, in percent: "63.4 ± 1.2"."""
+    values = scale * torch.tensor(list(values), dtype=torch.float64)
+    if len(values) < 2:
+        return f"{values.mean():.{digits}f}"
+    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"

@@ -7,7 +7,19 @@ import torch
 
 from d2lext.images import DATA
 from d2lext.multi_gpu import History, Point
-from d2lext.runs import curves, hardware, read_runs, record_run, runs_file
+from d2lext.runs import (
+    DATA_NAMES,
+    content,
+    curves,
+    final,
+    grouped,
+    hardware,
+    mean_sd,
+    read_runs,
+    record_run,
+    recorded,
+    runs_file,
+)
 
 
 @pytest.fixture
@@ -80,3 +92,44 @@ def test_hardware_is_ready_for_json() -> None:
     found = hardware(torch.device("cpu"))
     assert json.loads(json.dumps(found)) == found
     assert found["torch"] == torch.__version__ and found["device"].startswith("cpu: ")
+
+
+# Recorded runs
+
+
+def test_recorded_runs_say_where_they_were_made(capsys) -> None:
+    both = recorded("sample_policies.json", "cifar10_5000.json")
+    assert len(both) == sum(
+        len(content(name)["runs"])
+        for name in ("sample_policies.json", "cifar10_5000.json")
+    )
+    out = capsys.readouterr().out.splitlines()
+    assert [line.partition(";")[0] for line in out[2:]] == [
+        "the bundled sample",
+        "CIFAR-10 as a folder of images (jpg)",
+    ]
+    assert all(line.startswith("python -m d2lext.train") for line in out[:2])
+
+
+def test_every_record_carries_its_data_and_counts() -> None:
+    for file in sorted((DATA / "results").glob("*.json")):
+        for run in content(file.name).get("runs", []):
+            if "microseconds" in run:
+                continue
+            assert run["data"] in DATA_NAMES
+            if "examples" in run:
+                assert run["examples"] == run["epochs"] * run["train_images"]
+                assert run["test_images"] and run["processes"] == 1
+
+
+def test_groups_and_their_numbers() -> None:
+    runs = [
+        {"policy": "a", "test_acc": [0.1, 0.5], "ece": 0.1},
+        {"policy": "b", "test_acc": [0.2, 0.25], "ece": 0.3},
+        {"policy": "a", "test_acc": [0.1, 0.7], "ece": 0.2},
+    ]
+    groups = grouped(runs, lambda run: run["policy"])
+    assert list(groups) == ["a", "b"] and final(groups["a"]) == [0.5, 0.7]
+    assert mean_sd(final(groups["a"])) == "60.0 ± 14.1"  # 10 * sqrt(2)
+    assert mean_sd(final(groups["b"])) == "25.0"
+    assert mean_sd(final(groups["a"], "ece"), 2, 1) == "0.15 ± 0.07"
