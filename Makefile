@@ -2,7 +2,8 @@
 # make test     lint, check the collected modules, run the tests and every lesson
 #               (SLOW=1: the slow ones too; PYTEST_ARGS="-k setup": passed to pytest)
 # make doctor   say what of the installation is in order, and what to do about the rest
-# make setup    only make .venv (PYTHON=/path/to/python3.12: with that Python)
+# make setup    only make .venv (PYTHON=/path/to/python3.12: with that Python;
+#               CPU=1: on Linux without a GPU, which saves 3 GB of CUDA libraries)
 # make bench    run the benchmarks
 # make cifar10  download CIFAR-10 (170 MB) into data/ (URL=...: from a mirror)
 # make answers  save your answers to the exercises (RESTORE=1: put them back)
@@ -13,6 +14,7 @@
 # make lock     compile requirements.lock (UPGRADE=1: with the newest releases)
 
 PY := .venv/bin/python
+SETUP := PYTHON='$(PYTHON)' CPU='$(CPU)' sh tools/setup.sh
 # How long threads wait before they sleep (see d2lext/__init__.py), if torch comes first.
 export GOMP_SPINCOUNT ?= 3000
 # So that `!pip`, terminals and subprocesses find this environment's programs.
@@ -25,8 +27,8 @@ RUN := PATH="$$PWD/.venv/bin:$$PATH" $(PY)
 setup: .venv/.ready
 
 .venv/.ready: requirements.lock pyproject.toml tools/setup.sh \
-		$(if $(shell PYTHON='$(PYTHON)' sh tools/setup.sh --stale),FORCE)
-	@PYTHON='$(PYTHON)' sh tools/setup.sh
+		$(if $(shell $(SETUP) --stale),FORCE)
+	@$(SETUP)
 
 # JupyterLab refuses to run as root (in a container, say) unless told to.
 lab: .venv/.ready
@@ -69,7 +71,7 @@ book: .venv/.ready
 
 # Needs only uv, so that a lock which no longer installs can still be compiled anew.
 lock:
-	@[ -x .venv/bin/uv ] || PYTHON='$(PYTHON)' sh tools/setup.sh
+	@[ -x .venv/bin/uv ] || $(SETUP)
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
 		--no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
 		pyproject.toml -o requirements.lock
