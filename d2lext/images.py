@@ -39,17 +39,43 @@ CHUNK = 1 << 16
 TIMEOUT = 30  # seconds without a byte
 
 
-class Pictures(NamedTuple):
+class Source(NamedTuple):
+    """Which data these are; `str(source)` says it to the reader.
+
+    kind: "sample" (bundled), "official" (CIFAR-10's python version) or "folder" (of
+    image files). count: of images. folder: where they were found; None leaves it out of
+    the sentence. detail: more for the reader; of a folder, the endings of its files.
+    """
+
+    kind: str
+    is_train: bool
+    count: int
+    folder: Path | None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        half = "training" if self.is_train else "testing"
+        count = f"{self.count:,} images for {half}"
+        if self.kind == "sample":
+            more = f" ({self.detail})" if self.detail else ""
+            standing_in = "emoji that stand in for CIFAR-10"
+            return f"the bundled sample, {count}: {standing_in}{more}"
+        where = f", in {self.folder}" if self.folder else ""
+        if self.kind == "official":
+            return f"CIFAR-10, the official version, {count}{where}"
+        return f"CIFAR-10 as a folder of images ({self.detail}), {count}{where}"
+
+
+class Images(NamedTuple):
     """One half of the data set, and which data it is.
 
-    X: uint8, (n, 32, 32, 3). y: int64, (n,), numbers into `classes`.
-    source: one line for the reader.
+    X: uint8, (n, 32, 32, 3). y: int64, (n,), indices into `classes`.
     """
 
     X: torch.Tensor
     y: torch.Tensor
     classes: tuple[str, ...]
-    source: str
+    source: Source
 
 
 def data_path(name: str) -> Path:
@@ -72,7 +98,7 @@ def read_cifar10(
     root: str | os.PathLike | None = None,
     download: bool = False,
     official: type[CIFAR10] = CIFAR10,
-) -> Pictures:
+) -> Images:
     """Read CIFAR-10 from wherever it is, else the bundled sample.
 
     Looks into `root`, else the folder that the variable D2LEXT_CIFAR10 names, else the
@@ -97,10 +123,7 @@ def read_cifar10(
     if found is not None:
         return found
     _check_level(folder)
-    sample = _read_sample(is_train)
-    if folder == DATA:
-        return sample
-    return sample._replace(source=f"{sample.source} (no CIFAR-10 in {folder})")
+    return _read_sample(is_train, "" if folder == DATA else f"no CIFAR-10 in {folder}")
 
 
 def download_cifar10(
@@ -234,7 +257,7 @@ def _check_level(folder: Path) -> None:
 
 def _read_official(
     root: Path, is_train: bool, download: bool, official: type[CIFAR10]
-) -> Pictures | None:
+) -> Images | None:
     """Read the unpacked version, else unpack the archive; None if there is neither."""
     if (root / official.base_folder).is_dir():
         try:
@@ -252,7 +275,7 @@ def _read_official(
     return None
 
 
-def _read_unpacked(root: Path, is_train: bool, official: type[CIFAR10]) -> Pictures:
+def _read_unpacked(root: Path, is_train: bool, official: type[CIFAR10]) -> Images:
     folder = root / official.base_folder
     try:
         read = official(root, train=is_train)  # unpickles only what has the right md5
@@ -263,11 +286,11 @@ def _read_unpacked(root: Path, is_train: bool, official: type[CIFAR10]) -> Pictu
             f"md5 is not CIFAR-10's); delete {folder} and unpack {official.filename} "
             "again, or download it: download=True (into data/: make cifar10)"
         ) from error
-    return Pictures(
+    return Images(
         torch.from_numpy(np.ascontiguousarray(read.data)),
         torch.tensor(read.targets),
         tuple(read.classes),
-        f"CIFAR-10, the official version, {_count(len(read), is_train)}, in {folder}",
+        Source("official", is_train, len(read), folder),
     )
 
 
@@ -278,7 +301,7 @@ def _parts(folder: Path, official: type[CIFAR10]) -> Iterator[tuple[Path, str]]:
         yield folder / name, md5
 
 
-def _read_archive(root: Path, is_train: bool, official: type[CIFAR10]) -> Pictures:
+def _read_archive(root: Path, is_train: bool, official: type[CIFAR10]) -> Images:
     """Verify and unpack the archive, and keep what it holds beside it if we may."""
     archive = root / official.filename
     if not check_integrity(archive, official.tgz_md5):
@@ -296,10 +319,7 @@ def _read_archive(root: Path, is_train: bool, official: type[CIFAR10]) -> Pictur
                 os.replace(path, kept / path.name)
         except OSError as error:
             _note(f"{archive} was unpacked for this time only ({error})")
-    count = _count(len(read.y), is_train)
-    return read._replace(
-        source=f"CIFAR-10, the official version, {count}, in {archive}"
-    )
+    return read._replace(source=read.source._replace(folder=archive))
 
 
 def _temporary_folder(root: Path) -> tempfile.TemporaryDirectory:
@@ -317,7 +337,7 @@ def _is_image_folder(root: Path) -> bool:
     return (root / "train").is_dir() or (root / "test").is_dir()
 
 
-def _read_image_folder(root: Path, is_train: bool) -> Pictures:
+def _read_image_folder(root: Path, is_train: bool) -> Images:
     """Decode the pictures, or take them from the cache if no file has changed.
 
     They come in a mixed order, always the same, so that the first n are of all classes.
@@ -337,13 +357,8 @@ def _read_image_folder(root: Path, is_train: bool) -> Pictures:
         _save_cache(cache, key, *arrays)
     X, y = map(torch.from_numpy, arrays)
     kinds = sorted({Path(file.name).suffix[1:].lower() for _, file in files})
-    return Pictures(
-        X,
-        y,
-        CLASSES,
-        f"CIFAR-10 as a folder of pictures ({', '.join(kinds)}), "
-        f"{_count(len(y), is_train)}, in {root}",
-    )
+    source = Source("folder", is_train, len(y), root, ", ".join(kinds))
+    return Images(X, y, CLASSES, source)
 
 
 def _mixed(n: int) -> np.ndarray:
@@ -438,20 +453,15 @@ def _save_cache(cache: Path, key: str, X: np.ndarray, y: np.ndarray) -> None:
 # The bundled sample
 
 
-def _read_sample(is_train: bool) -> Pictures:
+def _read_sample(is_train: bool, detail: str = "") -> Images:
     folder, split = data_path("sample"), "train" if is_train else "test"
     index = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     with Image.open(folder / f"{split}.png") as sheet:
         columns = sheet.width // SIDE
         tiles = np.asarray(sheet).reshape(-1, SIDE, columns, SIDE, 3).swapaxes(1, 2)
     X = torch.from_numpy(tiles.reshape(-1, SIDE, SIDE, 3))
-    count = _count(len(X), is_train)
-    source = f"the bundled sample, {count}: emoji that stand in for CIFAR-10"
-    return Pictures(X, torch.tensor(index[split]), tuple(index["classes"]), source)
-
-
-def _count(n: int, is_train: bool) -> str:
-    return f"{n:,} pictures for {'training' if is_train else 'testing'}"
+    source = Source("sample", is_train, len(X), folder, detail)
+    return Images(X, torch.tensor(index[split]), tuple(index["classes"]), source)
 
 
 def _note(words: str) -> None:

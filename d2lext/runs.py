@@ -62,8 +62,7 @@ def describe(net: torch.nn.Module, train_iter, device: torch.device) -> dict:
     return {
         "net": type(net).__name__,
         "parameters": sum(p.numel() for p in net.parameters()),
-        # Without the folder, which would mean nothing elsewhere.
-        "data": source.partition(", in ")[0],
+        "data": getattr(source, "kind", source),
         "num_train": len(dataset),
         "batches": len(train_iter),
         "seed": torch.initial_seed(),

@@ -222,9 +222,7 @@ def _pictures(config: Config, root, data):
     X, y, _, source = read_cifar10(True, root)
     X, y, X_val, y_val = _split(X, y, config, source)
     if config.num_val:
-        what, place, where = source.partition(", in ")
-        what += " (some of them held out, and evaluated)"
-        return X, y, X_val, y_val, what + place + where
+        return X, y, X_val, y_val, source
     return X, y, *read_cifar10(False, root)[:2], source
 
 

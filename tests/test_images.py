@@ -69,7 +69,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path, monkeypatch):
         read_cifar10(True)
 
 
-# A folder of pictures
+# A folder of images
 
 
 def picture(value: int, size=(32, 32), mode="RGB") -> Image.Image:
@@ -454,7 +454,7 @@ def test_a_bad_archive_is_replaced_when_asked(tmp_path, official, server):
 
 def test_the_command_says_what_there_is(folder, tmp_path, server, capsys):
     assert main(["--root", str(folder)]) == 0
-    assert capsys.readouterr().out.count("folder of pictures") == 2
+    assert capsys.readouterr().out.count("folder of images") == 2
     server.data = b"not CIFAR-10"
     root = str(tmp_path / "data")
     assert main(["--download", "--root", root, "--url", server.url]) == 1

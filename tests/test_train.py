@@ -62,7 +62,7 @@ def test_a_run_is_recorded_with_all_that_it_depends_on(pictures) -> None:
     assert recorded["policy"] == "all" and recorded["widths"] == [8, 8, 8]
     assert recorded["test_acc"] == [round(p.test_acc, 5) for p in history]
     assert 0 <= recorded["plain_acc"] <= 1
-    assert "folder of pictures (png)" in recorded["data"]
+    assert recorded["data"] == "folder"
     assert str(pictures) not in json.dumps(recorded)
 
 

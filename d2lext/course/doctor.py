@@ -126,7 +126,7 @@ def data() -> Finding:
         source = read_cifar10(False).source
     except (OSError, ValueError) as error:
         return WRONG, f"data: {error}"
-    if source.startswith("the bundled sample"):
+    if source.kind == "sample":
         return WITHOUT, "data: the bundled sample; make cifar10 downloads CIFAR-10"
     return FINE, f"data: {source}"
 

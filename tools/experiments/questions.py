@@ -230,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
             for seed in args.seed:
                 if (question, seed) in done:
                     continue
-                data = read_cifar10(True).source.partition(", in ")[0]
+                data = read_cifar10(True).source.kind
                 rows = [
                     {
                         "question": question,
