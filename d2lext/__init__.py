@@ -1,15 +1,16 @@
 """The course's helpers under the book's name: `import d2lext as d2l`.
 
 Every function saved in a lesson is here, and so is every name of `d2l.torch` that the
-lessons do not mend. All of it is looked up when first used, so that importing this
+lessons do not mend: those that it imports itself always, those that it defines if the
+package d2l is installed. All of it is looked up when first used, so that importing this
 package costs nothing, and `d2l.torch` (about ten seconds) is paid for only by those
 who use a name that it alone defines.
 """
 
-import ast
 import functools
-import importlib
 import importlib.util
+import pkgutil
+import re
 from os import environ as _environ
 from pathlib import Path
 
@@ -28,55 +29,56 @@ _NAMES = {
     "check": "course.exercises",
 }
 _MODULES = {p.stem for p in Path(__file__).parent.glob("[a-z]*.py")}
+# What d2l.torch imports, under its names there.
+_IMPORTS = {
+    "F": "torch.nn.functional",
+    "Image": "PIL.Image",
+    "backend_inline": "matplotlib_inline.backend_inline",
+    "data": "torch.utils.data",
+    "defaultdict": "collections:defaultdict",
+    "display": "IPython.display",
+    "distance_matrix": "scipy.spatial:distance_matrix",
+    "nn": "torch.nn",
+    "np": "numpy",
+    "pd": "pandas",
+    "plt": "matplotlib.pyplot",
+    "transforms": "torchvision.transforms",
+}
+_PLAIN = "collections hashlib inspect math os random re requests shutil sys tarfile"
+_IMPORTS |= {n: n for n in f"{_PLAIN} time torch torchvision zipfile".split(" ")}
 
 
 @functools.cache
-def _book() -> dict[str, tuple[str, str | None] | None]:
-    """The names of `d2l.torch`, read from its source without running it.
-
-    An imported name maps to (module, attribute), a defined one to None.
-    """
+def _book() -> frozenset[str]:
+    """The names that `d2l.torch` defines, read from its source without running it."""
     spec = importlib.util.find_spec("d2l")
     if spec is None:
-        return {}
+        return frozenset()
     source = Path(spec.submodule_search_locations[0], "torch.py")
-    names: dict[str, tuple[str, str | None] | None] = {}
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Import):
-            for a in node.names:
-                names[a.asname or a.name] = (a.name, None)
-        elif isinstance(node, ast.ImportFrom):
-            for a in node.names:
-                names[a.asname or a.name] = (node.module, a.name)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names[node.name] = None
-        elif isinstance(node, ast.Assign):
-            stored = (n for t in node.targets for n in ast.walk(t))
-            names |= {n.id: None for n in stored if isinstance(n, ast.Name)}
-    return {name: origin for name, origin in names.items() if name[0] != "_"}
-
-
-def _import(module: str, attribute: str | None) -> object:
-    found = importlib.import_module(module)
-    if attribute is None:
-        return found
-    if not hasattr(found, attribute):  # `from PIL import Image` names a submodule
-        return importlib.import_module(f"{module}.{attribute}")
-    return getattr(found, attribute)
+    pattern = r"(?m)^(?:(?:def|class) ([a-zA-Z]\w*)|([a-zA-Z]\w*) = )"
+    found = re.findall(pattern, source.read_text(encoding="utf-8"))
+    return frozenset(a or b for a, b in found)
 
 
 def __getattr__(name: str) -> object:
     if name in _NAMES:
-        value = _import(f"d2lext.{_NAMES[name]}", name)
+        place = f"d2lext.{_NAMES[name]}:{name}"
     elif name in _MODULES:
-        value = importlib.import_module(f"d2lext.{name}")
-    elif name[0] != "_" and name in _book():
-        value = _import(*(_book()[name] or ("d2l.torch", name)))
-    else:
+        place = f"d2lext.{name}"
+    elif name in _IMPORTS:
+        place = _IMPORTS[name]
+    elif name in _book():
+        place = f"d2l.torch:{name}"
+    elif _book() or name[0] == "_":
         raise AttributeError(f"neither the course (d2lext) nor d2l.torch has {name!r}")
-    globals()[name] = value
+    else:
+        raise AttributeError(
+            f"the course (d2lext) has no {name!r}. If the book's d2l.torch has it: "
+            "`pip install --no-deps d2l==1.0.3`, and start the kernel again"
+        )
+    globals()[name] = value = pkgutil.resolve_name(place)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_NAMES, *_MODULES, *_book()})
+    return sorted({*globals(), *_NAMES, *_MODULES, *_IMPORTS, *_book()})
