@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     try:
         wanted = collected(root / "notebooks")
         for name in wanted.keys() & there.keys() - ours:
-            raise CollectError(name, "is written by hand; rename the lesson of it")
+            raise CollectError(name, "is written by hand; rename its lesson")
     except CollectError as error:
         print(f"collect: {error}", file=sys.stderr)
         return 1
@@ -187,10 +187,8 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     for name in drift:
         if check:
             state = "differs from its lesson" if name in wanted else "is left over"
-            print(
-                f"collect: d2lext/{name} {state}: run `python -m tools.collect`",
-                file=sys.stderr,
-            )
+            words = f"d2lext/{name} {state}: run `python -m tools.collect`"
+            print(f"collect: {words}", file=sys.stderr)
         elif name in wanted:
             (package / name).write_text(wanted[name], encoding="utf-8", newline="\n")
             print(f"collect: wrote d2lext/{name}")
