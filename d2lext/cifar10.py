@@ -95,10 +95,6 @@ def _check_arguments(is_train, augs, batch_size, num_workers, generator):
         )
 
 
-def _ready(batch):
-    return batch
-
-
 # 05_cifar10.ipynb: save-load
 def load_cifar10(
     is_train,
@@ -124,7 +120,7 @@ def load_cifar10(
     if hasattr(augs, "dataset"):
         dataset = augs.dataset(X, y, device)
         dataset.source = source
-        return _Loader(dataset, batch_size, collate_fn=_ready, **settings)
+        return _Loader(dataset, batch_size, **settings)
     if num_workers is None:
         num_workers = default_workers(len(y))
     dataset = ImageDataset(X, y, augs)

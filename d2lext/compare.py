@@ -113,33 +113,27 @@ def small_net(X, num_classes=10, widths=(32, 64, 64)):
 
 # 08_compare.ipynb: save-alternate
 @functools.cache
-def _half(n):
-    """Which of n pictures are mirrored first; always the same."""
-    return torch.rand(n, generator=torch.Generator().manual_seed(0)) < 0.5
+def _coins():
+    """A fixed coin for each of a million images; further ones begin again."""
+    return torch.rand(2**20, generator=torch.Generator().manual_seed(0)) < 0.5
 
 
 class AlternatingFlip(batch.RandomHorizontalFlip):
-    """Mirror one half of the pictures in an epoch, and the other half in the next.
+    """Mirror one half of the images in an epoch, and the other half in the next.
 
-    Of cifar10-airbench (Jordan, arXiv:2404.00498). Alternates as the first transform of
-    a data set whose training calls `set_epoch` (`train_epochs` does); which pictures a
-    batch on its own holds it cannot know, and takes them for the first ones.
+    Of cifar10-airbench (Jordan, arXiv:2404.00498). Alternates in a data set whose
+    training calls `set_epoch` (`train_epochs` does); which images a batch on its own
+    holds it cannot know, and takes them for the first ones.
     """
-
-    epoch = 0
 
     def __init__(self):
         super().__init__()
 
-    def __repr__(self):
-        return "AlternatingFlip()"
+    def draw_for(self, i, epoch, height, width, generator=None):
+        return {"flip": _coins()[i % 2**20] ^ (epoch % 2 == 1)}
 
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
-    def take(self, kept, i, params):
-        flip = _half(len(kept) // 2)[i] ^ (self.epoch % 2 == 1)
-        return super().take(kept, i, {"flip": flip})
+    def draw(self, n, height, width, generator=None):
+        return self.draw_for(torch.arange(n), 0, height, width)
 
 
 # 08_compare.ipynb: save-policies

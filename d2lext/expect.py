@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import get_worker_info
 
 CHANNELS = (1, 3, 4)
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -125,11 +126,16 @@ def criterion(value: object, pred: torch.Tensor, y: torch.Tensor) -> Callable:
     return called
 
 
-def generator(value: object) -> torch.Generator | None:
-    """A torch.Generator, or None."""
+def generator(value: object, name: str = "generator") -> torch.Generator | None:
+    """A torch.Generator of the CPU, where all draws are made, or None."""
     if not isinstance(value, torch.Generator | None):
         raise TypeError(
-            f"generator: expected a torch.Generator, got {type(value).__name__}"
+            f"{name}: expected a torch.Generator, got {type(value).__name__}"
+        )
+    if value is not None and value.device.type != "cpu":
+        raise ValueError(
+            f"{name}: draws are made on the CPU, with one seed the same everywhere; "
+            f"expected torch.Generator(), got one of {value.device}"
         )
     return value
 
@@ -192,17 +198,20 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def batch(X: object) -> torch.Tensor:
-    """A batch (n, 3, h, w), uint8 or float32."""
-    if not isinstance(X, torch.Tensor) or X.dtype not in (torch.uint8, torch.float32):
-        got = X.dtype if isinstance(X, torch.Tensor) else type(X).__name__
+def batch(X: object, channels: Sequence[int] = (1, 2, 3, 4)) -> torch.Tensor:
+    """A batch (n, c, h, w) of uint8 or floats, with so many channels."""
+    fits = isinstance(X, torch.Tensor)
+    if not fits or not (X.dtype == torch.uint8 or X.is_floating_point()):
+        got = X.dtype if fits else type(X).__name__
         raise TypeError(
-            "X: expected a batch, a tensor of uint8 or of float32 from 0 to 1, "
+            "X: expected a batch, a tensor of uint8 or of floats from 0 to 1, "
             f"got {got}"
         )
-    if X.ndim != 4 or X.shape[1] != 3 or 0 in X.shape:
+    if X.ndim != 4 or X.shape[1] not in channels or 0 in X.shape:
+        listed = " or ".join(map(str, channels))
         raise ValueError(
-            f"X: expected a batch of shape (n, 3, height, width), got {tuple(X.shape)}"
+            f"X: expected a batch of shape (n, {listed} channels, height, width), "
+            f"got {tuple(X.shape)}"
         )
     return X
 
@@ -212,10 +221,88 @@ def colors(X: torch.Tensor) -> torch.Tensor:
     low, high = (0, 1) if X.dtype == torch.uint8 else map(float, X.aminmax())
     if low < -1e-3 or high > 1 + 1e-3:
         raise ValueError(
-            f"X: expected float32 from 0 to 1, got {low:g} to {high:g}; divide "
+            f"X: expected floats from 0 to 1, got {low:g} to {high:g}; divide "
             "images of 0 to 255 by 255, and normalize last"
         )
     return X
+
+
+def images(name: str, X: object) -> torch.Tensor:
+    """Images of a data set as a tensor: uint8 (n, h, w, c), from (n, h, w) as well."""
+    X = torch.as_tensor(X)
+    fits = X.dtype == torch.uint8 and X.ndim in (3, 4) and 0 not in X.shape
+    if not fits or (X.ndim == 4 and X.shape[3] > 4):
+        raise ValueError(
+            f"{name}: expected uint8 images of shape (n, height, width, channels), "
+            f"got {X.dtype} of shape {tuple(X.shape)}"
+        )
+    return X if X.ndim == 4 else X[..., None]
+
+
+def labels(name: str, y: object, n: int) -> torch.Tensor:
+    """Labels of n images as a tensor: class indices (n,) as int64, or (n, k)."""
+    y = torch.as_tensor(y)
+    if y.shape[:1] != (n,) or y.ndim > 2 or (y.ndim == 1 and y.dtype not in INTEGERS):
+        raise ValueError(
+            f"{name}: expected {n} labels, one for each image: class indices, or "
+            f"numbers of shape ({n}, classes); got {_kind(y)}"
+        )
+    if y.ndim == 1:
+        return y.long()
+    return y.float() if y.is_floating_point() else y
+
+
+def device(name: str, value: object) -> torch.device:
+    """A device of this machine; None is the CPU."""
+    try:
+        return torch.empty(0, device="cpu" if value is None else value).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"{name}: expected a device of this machine, such as 'cpu', got {value!r} "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+
+
+def transforms(value: object, base: type) -> Sequence:
+    """A list of whole-batch transforms, instances of `base`, without generators."""
+    if not isinstance(value, Sequence):
+        raise TypeError(
+            f"transforms: expected a list of transforms, got {type(value).__name__}"
+        )
+    for i, t in enumerate(value):
+        if not isinstance(t, base):
+            raise TypeError(
+                f"transforms[{i}]: expected a transform of d2lext.batch, got "
+                f"{type(t).__name__} of {type(t).__module__}; leave out ToTensor (the "
+                "data set divides by 255), and wrap others, PerImage(...)"
+            )
+        if t.generator is not None:
+            raise ValueError(
+                f"transforms[{i}]: has a generator of its own; give it to the outer "
+                "Compose, which draws for all"
+            )
+    return value
+
+
+def colors_first(transforms: Sequence) -> Sequence:
+    """Whole-batch transforms, those that need colours before any that normalizes."""
+    for i, t in enumerate(transforms):
+        if t.colors and any(s.normalizes for s in transforms[:i]):
+            raise ValueError(
+                f"transforms[{i}]: {type(t).__name__} needs colours from 0 to 1; put "
+                "Normalize behind it"
+            )
+    return transforms
+
+
+def no_worker(generator: torch.Generator | None) -> torch.Generator | None:
+    """A generator in this process; of workers, every one would repeat its draws."""
+    if generator is not None and get_worker_info() is not None:
+        raise RuntimeError(
+            "generator: every worker would repeat its draws; expected num_workers=0, "
+            "which is faster here anyway"
+        )
+    return generator
 
 
 def floats(name: str, x: object) -> torch.Tensor:

@@ -251,9 +251,8 @@ def _check_finite(losses, total, epoch):
 
 
 def _set_epoch(data_iter, epoch):
-    """Tell the samplers, so that each epoch is shuffled anew, and the augmentation."""
-    transform = getattr(data_iter.dataset, "transform", None)
-    for part in (data_iter.sampler, data_iter.batch_sampler, transform):
+    """Tell the samplers, so that each epoch is shuffled anew, and the data set."""
+    for part in (data_iter.sampler, data_iter.batch_sampler, data_iter.dataset):
         if hasattr(part, "set_epoch"):
             part.set_epoch(epoch)
 

@@ -246,11 +246,7 @@ def _loader(X, y, device, augs=None, batch_size=TEST_BATCH, seed=None):
     """Batches of this process; shuffled if there is a seed."""
     dataset = (augs or augmentations("none")).dataset(X, y, device)
     batches = ShardedBatches(len(y), batch_size, seed is not None, seed or 0)
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=_ready)
-
-
-def _ready(batch):
-    return batch
+    return DataLoader(dataset, batch_sampler=batches)
 
 
 def _make_net(config: Config, X: torch.Tensor) -> nn.Module:

@@ -182,10 +182,10 @@ def test_autocast_takes_no_digits_away(aug):
 def test_nor_does_autocast_around_a_loader(aug):
     dataset = aug.dataset(*stored())
     torch.manual_seed(0)
-    plain, _ = dataset.__getitems__(range(24))
+    plain, _ = dataset.batch(range(24))
     torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(dataset.__getitems__(range(24))[0], plain)
+        assert torch.equal(dataset.batch(range(24))[0], plain)
 
 
 @pytest.mark.parametrize("aug", ALL)
@@ -301,7 +301,7 @@ def stored(n=100, h=32, w=32):
 
 
 def loader(dataset, **how):
-    return DataLoader(dataset, 32, collate_fn=lambda b: b, **how)
+    return DataLoader(dataset, 32, **how)
 
 
 def test_a_loader_hands_out_what_calling_the_transform_gives():
@@ -333,7 +333,7 @@ def test_shuffled_labels_stay_with_their_pictures_and_epochs_differ():
     assert torch.equal(first.sort()[0], y) and not torch.equal(first, second)
     whole = torch.arange(100).tolist()
     assert not torch.equal(
-        dataset.__getitems__(whole)[0], dataset.__getitems__(whole)[0]
+        dataset.batch(whole)[0], dataset.batch(whole)[0]
     )
 
 
@@ -350,7 +350,7 @@ def test_what_a_data_set_prepares_changes_no_picture_and_fits_in_memory(aug):
     dataset = aug.dataset(X, y)
     i = torch.tensor([7, 7, 99, 0, 50])
     torch.manual_seed(2)
-    Xb, yb = dataset.__getitems__(i.tolist())
+    Xb, yb = dataset.batch(i.tolist())
     torch.manual_seed(2)
     assert torch.equal(Xb, batch.to_float(aug(X[i].permute(0, 3, 1, 2))))
     assert torch.equal(yb, y[i])
@@ -400,9 +400,9 @@ NORMALIZE = batch.Normalize((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     ("call", "error", "words"),
     [
         (lambda: FLIP("cat"), TypeError, "X: expected a batch.*got str"),
-        (lambda: FLIP(X8.double()), TypeError, "X: .*got torch.float64"),
+        (lambda: FLIP(X8.int()), TypeError, "X: .*got torch.int32"),
         (lambda: FLIP(X8[0]), ValueError, r"X: .*got \(3, 8, 8\)"),
-        (lambda: FLIP(X8[:, :2]), ValueError, r"X: .*got \(2, 2, 8, 8\)"),
+        (lambda: FLIP(X8.mT.movedim(1, 3)), ValueError, r"X: .*got \(2, 8, 8, 3\)"),
         (lambda: FLIP(X8[:0]), ValueError, r"X: .*got \(0, 3, 8, 8\)"),
         (lambda: batch.RandomHorizontalFlip(1.5), ValueError, "p: .*got 1.5"),
         (lambda: batch.RandomErasing(p="a"), ValueError, "p: .*got 'a'"),
@@ -418,7 +418,7 @@ NORMALIZE = batch.Normalize((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
         (lambda: batch.RandomResizedCrop(8, (1, 0)), ValueError, "scale: "),
         (lambda: batch.RandomResizedCrop(8, ratio=(0, 1)), ValueError, "ratio: "),
         (lambda: batch.RandomErasing(scale=(0, 2)), ValueError, "scale: "),
-        (lambda: batch.RandomErasing(value="noise"), ValueError, "value: .*noise"),
+        (lambda: batch.RandomErasing(value="noise"), ValueError, "value .*noise"),
         (lambda: batch.Normalize((1, 2), (1, 1, 1)), ValueError, "mean: "),
         (lambda: batch.Normalize((0, 0, 0), (1, 0, 1)), ValueError, r"std: .*> 0"),
         (lambda: batch.ColorJitter(0.5)(X8 + 255), ValueError, "X: .*to 255; divide"),
@@ -483,7 +483,7 @@ def test_per_picture_leaves_the_callers_draws_alone() -> None:
 def test_per_picture_refuses_what_it_cannot_use() -> None:
     X = pictures(8, dtype=torch.uint8)
     for wrong in (3, v2.RandAugment):
-        with pytest.raises(TypeError, match=r"transform: .*v2.RandAugment\(\), got"):
+        with pytest.raises(TypeError, match="transform: .*RandAugment"):
             batch.PerImage(wrong)
-    with pytest.raises(ValueError, match=r"expected pictures of shape \(3, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"expected images of shape \(3, 32, 32\)"):
         batch.PerImage(v2.Resize(8))(X)

@@ -20,7 +20,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from d2lext import batch
+from d2lext import augment, batch
 
 N = 20_000
 SIZE = 256
@@ -67,7 +67,8 @@ class Plain(Dataset):
 
     def __getitems__(self, indices):
         i = torch.as_tensor(indices)
-        return batch.to_float(self.X.index_select(0, i)), self.y.index_select(0, i)
+        X, y = self.X.index_select(0, i), self.y.index_select(0, i)
+        return [augment.Batch((batch.to_float(X), y))]
 
 
 def cpu_seconds() -> float:
@@ -86,10 +87,6 @@ def timed(loader: DataLoader, epochs: int) -> tuple[float, float, float]:
     return pictures / wall, pictures / (cpu_seconds() - cpu), first
 
 
-def together(examples):
-    return examples
-
-
 def main() -> None:
     # Four workers on fewer cores are part of the comparison.
     warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
@@ -106,9 +103,9 @@ def main() -> None:
         whole = batch.Compose(ours).dataset(X, y)
         how = {"batch_size": SIZE, "shuffle": True}
         loaders = {f"book, {w} workers": (book, {"num_workers": w}) for w in WORKERS}
-        loaders["whole batches"] = (whole, {"collate_fn": together})
-        loaders["whole batches, 1 thread"] = (whole, {"collate_fn": together})
-        loaders["limit, 1 thread"] = (Plain(X, y), {"collate_fn": together})
+        loaders["whole batches"] = (whole, {})
+        loaders["whole batches, 1 thread"] = (whole, {})
+        loaders["limit, 1 thread"] = (Plain(X, y), {})
         results = {kind: [] for kind in loaders}
         for _ in range(ROUNDS):
             for kind, (dataset, more) in loaders.items():

@@ -42,7 +42,7 @@ def main() -> None:
         for name, (dataset, mixes) in datasets.items():
             i = torch.randint(len(y), (BATCH,)).tolist()
             start = time.perf_counter()
-            Xb, yb = dataset.__getitems__(i)
+            Xb, yb = dataset.batch(i)
             if mixes:  # one of them, by chance
                 way = list(mixes.items())[len(seconds[name]) % len(mixes)]
                 way[0](Xb, yb, way[1])

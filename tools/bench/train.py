@@ -89,7 +89,7 @@ def epoch_runners() -> dict[str, Callable[[], float]]:
     )
     dataset = ImageDataset(X, y, one_by_one)
     loader = DataLoader(
-        whole.dataset(X, y, DEVICE), EPOCH_BATCH, shuffle=True, collate_fn=together
+        whole.dataset(X, y, DEVICE), EPOCH_BATCH, shuffle=True
     )
 
     def chapter(workers: int) -> float:
@@ -146,10 +146,6 @@ def mixing_shares() -> dict[str, float]:
         for mix in (mixup_data, cutmix_data)
         for per_example in (False, True)
     }
-
-
-def together(examples):
-    return examples
 
 
 def compare(title: str, runners: dict[str, Callable[[], float]]) -> None:

@@ -65,24 +65,24 @@ def _some(y: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
 class Only(batch.Transform):
     """Augment, anew each time, only some pictures of a data set.
 
-    chosen: (n,) of bool, for each picture of the data set. Of a batch without a data
-    set it cannot know which pictures these are, and takes them for the first ones.
+    chosen: (n,) of bool, for each image of the data set. Of a batch without a data
+    set it cannot know which images these are, and takes them for the first ones.
     """
 
     def __init__(self, transform: batch.Transform, chosen: torch.Tensor) -> None:
         self.transform, self.chosen = transform, chosen
 
-    def draw(self, n, height, width, generator=None):
-        return {"inner": self.transform.draw(n, height, width, generator)}
+    def draw_for(self, i, epoch, height, width, generator=None):
+        inner = self.transform.draw_for(i, epoch, height, width, generator)
+        return {"inner": inner, "chosen": self.chosen[i]}
 
-    def take(self, kept, i, params):
-        X = batch.to_float(kept.index_select(0, i.to(kept.device)))
-        changed = batch.to_float(self.transform.apply(X, params["inner"]))
-        chosen = self.chosen[i].to(X.device)
-        return torch.where(chosen.view(-1, 1, 1, 1), changed, X)
+    def draw(self, n, height, width, generator=None):
+        return self.draw_for(torch.arange(n), 0, height, width, generator)
 
     def apply(self, X, params):
-        return self.take(X, torch.arange(len(X)), params)
+        changed = batch.to_float(self.transform.apply(X, params["inner"]))
+        chosen = params["chosen"].to(X.device).view(-1, 1, 1, 1)
+        return torch.where(chosen, changed, batch.to_float(X))
 
 
 def rare(seed: int, number: int = 20, times: int = 20) -> Rows:
