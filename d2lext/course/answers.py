@@ -5,10 +5,10 @@
     python -m d2lext.course.answers update     save, pull with git, restore
     python -m d2lext.course.answers student    without solutions, in student/
 
-An answer belongs to its exercise, whatever the lesson is called and wherever in it the
-exercise stands. Lessons are copied to answers/backup/ before they are written to. What
-is replaced in answers.json stays there as an earlier answer. The lessons are those in
-notebooks/ of the folder that you are in, else the course's own.
+An answer belongs to its exercise, wherever in the lessons that stands. Lessons are
+copied to answers/backup/ before they are written to, and what is replaced in
+answers.json stays there as an earlier answer. The lessons are those of the folder that
+you are in, else the course's own; D2LEXT_ANSWERS names another folder for answers.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -26,19 +27,18 @@ from typing import NamedTuple
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[2]
-UNTOUCHED, WRONG, RIGHT = "untouched", "wrong", "right"
 TEXT_STUB = "*Double-click here, and write your answer.*"
 TAG = "exercise-"  # of an answer cell, with the exercise; copies of a cell keep it
-COPY = re.compile(r"-Copy\d+$")  # what JupyterLab calls a duplicate
 HINT = "; the folded cell below it holds a solution"
-
-
-def _write(path: Path, text: str) -> None:
-    """Under another name first: being killed here leaves the old file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+ELSEWHERE = (
+    "where the course cannot be written to, copy its notebooks/ to a folder of yours "
+    "and work there; for answers alone, D2LEXT_ANSWERS names another folder"
+)
+NO_CLONE = (
+    "these lessons are no clone of the course, so git cannot update them. Your answers "
+    "are saved in {0}. Get the newest lessons as you got these, and put the answers "
+    "back there: restore, with D2LEXT_ANSWERS={0}"
+)
 
 
 class Exercise(NamedTuple):
@@ -53,27 +53,6 @@ class Exercise(NamedTuple):
         return "\n\n".join(a.source for a in self.answers if a.source.strip())
 
 
-def _files(root: Path) -> list[Path]:
-    return sorted((root / "notebooks").glob("*.ipynb"))
-
-
-def _lessons(root: Path) -> dict[Path, nbformat.NotebookNode]:
-    lessons = {}
-    for path in _files(root):
-        if COPY.search(path.stem):
-            continue
-        try:
-            lessons[path] = nbformat.read(path, as_version=4)
-            _exercises(path, lessons[path])
-        except Exception as error:  # what nbformat raises depends on what is broken
-            raise ValueError(
-                f"{path.name}: cannot be read as a notebook ({type(error).__name__}); "
-                "move it elsewhere, and get the lesson back with: git checkout -- "
-                f"notebooks/{path.name}"
-            ) from error
-    return lessons
-
-
 def _exercises(path: Path, nb: nbformat.NotebookNode) -> dict[str, Exercise]:
     by_id = {cell.get("id"): cell for cell in nb.cells}
     found: dict[str, Exercise] = {}
@@ -82,22 +61,58 @@ def _exercises(path: Path, nb: nbformat.NotebookNode) -> dict[str, Exercise]:
             if tag.startswith(TAG):
                 slug = tag.removeprefix(TAG)
                 empty = Exercise(path, [], by_id.get(f"check-{slug}"))
-                exercise = found.setdefault(slug.replace("-", "."), empty)
-                exercise.answers.append(cell)
+                found.setdefault(slug.replace("-", "."), empty).answers.append(cell)
     return found
 
 
-def _missing(nb: nbformat.NotebookNode, found: dict[str, Exercise]) -> list[str]:
-    """Exercises of a lesson whose answer cell is gone."""
-    kept = (re.fullmatch(r"solution-(\d+)-(\d+)", c.get("id", "")) for c in nb.cells)
-    return [id for m in kept if m and (id := ".".join(m.groups())) not in found]
+def _lessons(root: Path) -> dict[Path, nbformat.NotebookNode]:
+    """The notebooks of a course or of a folder; JupyterLab's duplicates come last."""
+    folder = root / "notebooks"
+    files = (folder if folder.is_dir() else root).glob("*.ipynb")
+    lessons = {}
+    for path in sorted(files, key=lambda p: (bool(re.search(r"-Copy\d+$", p.stem)), p)):
+        try:
+            lessons[path] = nbformat.read(path, as_version=4)
+            _exercises(path, lessons[path])
+        except Exception as error:  # what nbformat raises depends on what is broken
+            raise ValueError(
+                f"{path.name}: cannot be read as a notebook ({type(error).__name__}); "
+                "move it elsewhere, and get the lesson back (in a clone with: git "
+                f"checkout -- notebooks/{path.name})"
+            ) from error
+    return lessons
+
+
+def _folder(root: Path) -> Path:
+    return Path(os.environ.get("D2LEXT_ANSWERS") or root / "answers").expanduser()
+
+
+def _write(path: Path, text: str) -> None:
+    """Under another name first: being killed here leaves the old file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _read(file: Path) -> dict[str, dict]:
+    if not file.exists():
+        return {}
+    try:
+        answers = json.loads(file.read_text(encoding="utf-8"))["answers"]
+        for answer in answers.values():
+            answer["source"].strip(), answer["outputs"], answer["check_outputs"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        words = f"{file}: holds no answers ({type(error).__name__}: {error})"
+        raise ValueError(f"{words}; move it, and save again") from error
+    return answers
 
 
 def is_stub(source: str) -> bool:
-    """Whether an answer is as the lesson has it, or empty.
+    """Whether an answer is empty or as the lesson has it.
 
-    As the lesson has it, that is a function which does nothing but return `...`, or the
-    text that asks for one. A remark in it is somebody's work already.
+    That is a function which does nothing but return `...`, or the text that asks for an
+    answer. A remark in it is somebody's work already.
     """
     if source.strip() in ("", TEXT_STUB):
         return True
@@ -113,29 +128,14 @@ def is_stub(source: str) -> bool:
 def _state(answer: dict) -> str:
     """What the check said when the reader ran it last."""
     if is_stub(answer["source"]):
-        return UNTOUCHED
+        return "untouched"
     if answer.get("kind") == "markdown":
         return "written"
-    text = "".join(output.get("text", "") for output in answer["check_outputs"])
-    if ": right: " in text:
-        return RIGHT
-    said = ": not yet: " in text or ": took longer than" in text
-    return WRONG if said else "not checked yet"
-
-
-def _read(file: Path) -> dict[str, dict]:
-    if not file.exists():
-        return {}
-    try:
-        answers = json.loads(file.read_text(encoding="utf-8"))["answers"]
-        for answer in answers.values():
-            answer["source"].strip(), answer["outputs"], answer["check_outputs"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{file}: holds no answers ({type(error).__name__}: {error}); move it, "
-            "and save again"
-        ) from error
-    return answers
+    outputs = (output.get("metadata", {}) for output in answer["check_outputs"])
+    said = [m["d2lext"]["verdict"] for m in outputs if "d2lext" in m][-1:]
+    if said in ([], ["unanswered"], ["unknown"]):
+        return "not checked yet"
+    return "right" if said == ["right"] else "wrong"
 
 
 def save(root: Path = ROOT) -> list[str]:
@@ -144,11 +144,14 @@ def save(root: Path = ROOT) -> list[str]:
     An answer that is untouched in the lesson and in the file from before stays there.
     Raises ValueError for a file or a lesson that cannot be read, and writes nothing.
     """
-    file = root / "answers" / "answers.json"
+    file = _folder(root) / "answers.json"
     answers, lines, seen = _read(file), [], set()
     for path, nb in _lessons(root).items():
         exercises = _exercises(path, nb)
-        for id in _missing(nb, exercises):
+        solved = (
+            re.fullmatch(r"solution-(\d+)-(\d+)", c.get("id", "")) for c in nb.cells
+        )
+        for id in {".".join(s.groups()) for s in solved if s} - exercises.keys():
             lines.append(f"{id}: its answer cell is missing in {path.name}")
         for id, exercise in exercises.items():
             if id in seen:
@@ -162,21 +165,17 @@ def save(root: Path = ROOT) -> list[str]:
                 "outputs": exercise.answers[-1].get("outputs", []),
                 "check_outputs": (exercise.check or {}).get("outputs", []),
             }
-            before = answers.get(id)
-            words = _state(found)
-            if words == UNTOUCHED and before and not is_stub(before["source"]):
+            before = answers.get(id, found)
+            if is_stub(found["source"]) and not is_stub(before["source"]):
                 lines.append(f"{id}: untouched in {path.name}; the saved answer stays")
                 continue
-            if before and before["source"] != found["source"]:
-                old = {"source": before["source"]}
-                found["earlier"] = [*before.get("earlier", []), old]
-            elif before:
-                found["earlier"] = before.get("earlier", [])
+            found["earlier"] = before.get("earlier", [])
+            if before["source"] != found["source"]:
+                found["earlier"].append({"source": before["source"]})
             answers[id] = found
-            lines.append(f"{id}: {words}")
+            lines.append(f"{id}: {_state(found)}")
     _write(file, json.dumps({"answers": answers}, indent=1) + "\n")
-    copies = [p.name for p in _files(root) if COPY.search(p.stem)]
-    return lines + [f"{name}: is a copy, and was left alone" for name in copies]
+    return lines
 
 
 def restore(root: Path = ROOT) -> list[str]:
@@ -184,36 +183,33 @@ def restore(root: Path = ROOT) -> list[str]:
 
     An answer that the lesson has already is left there. Raises ValueError as `save`.
     """
-    file = root / "answers" / "answers.json"
-    answers, lines = _read(file), []
-    if not answers:
+    file = _folder(root) / "answers.json"
+    if not (answers := _read(file)):
         raise ValueError(f"{file}: there are no saved answers; save them first")
-    lessons = _lessons(root)
+    lessons, changed, lines = _lessons(root), {}, []
     places: dict[str, Exercise] = {}
     for path, nb in lessons.items():
         places = _exercises(path, nb) | places  # where it stands twice, the first
-    changed = {}
     for id, answer in answers.items():
-        if is_stub(answer["source"]):
-            lines.append(f"{id}: {UNTOUCHED}")
-        elif id not in places:
-            lines.append(f"{id}: no lesson has this exercise any more; kept in {file}")
-        elif places[id].source == answer["source"]:
-            lines.append(f"{id}: {_state(answer)}, is there already")
-        elif not is_stub(places[id].source):
-            lines.append(
-                f"{id}: {places[id].path.name} has another answer, which was left "
-                f"alone; the saved one is in {file}"
-            )
-        else:
-            path, cells, check = places[id]
-            kind = answer.get("kind", "code")
-            _put(cells[0], kind, answer["source"], answer["outputs"])
-            if check is not None:
-                _put(check, "code", check.source, answer["check_outputs"])
-            changed[path] = lessons[path]
-            lines.append(f"{id}: {_state(answer)}, put back into {path.name}")
-    back_up(changed, root)
+        words = _state(answer)
+        if id not in places and words != "untouched":
+            words = f"no lesson has this exercise any more; kept in {file}"
+        elif words != "untouched":
+            path, cells, check = place = places[id]
+            if place.source == answer["source"]:
+                words += ", is there already"
+            elif not is_stub(place.source):
+                words = f"{path.name} has another answer, which was left alone; the "
+                words += f"saved one is in {file}"
+            else:
+                kind = answer.get("kind", "code")
+                _put(cells[0], kind, answer["source"], answer["outputs"])
+                if check is not None:
+                    _put(check, "code", check.source, answer["check_outputs"])
+                changed[path] = lessons[path]
+                words += f", put back into {path.name}"
+        lines.append(f"{id}: {words}")
+    _back_up(changed, root)
     for path, nb in changed.items():
         _write(path, nbformat.writes(nb) + "\n")
     return lines
@@ -222,22 +218,20 @@ def restore(root: Path = ROOT) -> list[str]:
 def _put(cell: nbformat.NotebookNode, kind: str, source: str, outputs: list) -> None:
     """Write source and outputs into a cell, which becomes one of this kind."""
     cell.cell_type, cell.source = kind, source
+    cell.pop("outputs", None)
+    count = cell.pop("execution_count", None)
     if kind == "code":
         cell.outputs = [nbformat.from_dict(output) for output in outputs]
-        cell.setdefault("execution_count", None)
-    else:
-        cell.pop("outputs", None)
-        cell.pop("execution_count", None)
+        cell.execution_count = count
 
 
-def back_up(paths, root: Path = ROOT) -> Path | None:
-    """Copy lessons to a new folder in answers/backup; where to, if there were any."""
+def _back_up(paths, root: Path) -> Path | None:
+    """Copy lessons to a new folder in backup/; where to, if there were any."""
     if not paths:
         return None
-    folder = root / "answers" / "backup" / time.strftime("%Y-%m-%d-%H%M%S")
-    while folder.exists():
-        folder = folder.with_name(folder.name + "-more")
-    folder.mkdir(parents=True)
+    backup = _folder(root) / "backup"
+    backup.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp("", time.strftime("%Y-%m-%d-%H%M%S-"), backup))
     for path in paths:
         shutil.copy2(path, folder / path.name)
     return folder
@@ -249,48 +243,37 @@ def update(root: Path = ROOT) -> list[str]:
     Lessons that were changed are backed up and set back, so that git can pull. Raises
     ValueError where it cannot; then the lessons are as they were.
     """
-    for name in ("MERGE_HEAD", "rebase-merge", "rebase-apply"):
-        if (root / _git(root, "rev-parse", "--git-path", name).strip()).exists():
-            raise ValueError("git: a merge or rebase is not finished; finish it first")
     lines = save(root)
+    try:
+        known = _git(root, "ls-files", "notebooks")
+    except (ValueError, FileNotFoundError):  # no repository, no git
+        known = ""
+    if not known:
+        raise ValueError(NO_CLONE.format(_folder(root).resolve()))
+    _git(root, "merge", "HEAD")  # refused while another merge is not finished
     _git(root, "fetch")
-    try:
-        _git(root, "merge-base", "--is-ancestor", "HEAD", "@{upstream}")
-    except ValueError as error:
-        raise ValueError(
-            "git: this clone has commits of its own, or follows no other; merge by "
-            f"hand, then restore the answers ({error})"
-        ) from error
     how = ("--name-only", "--relative", "--diff-filter=M", "-z")
-    changed = _git(root, "diff", *how, "HEAD", "--", "notebooks")
-    paths = [root / name for name in changed.split("\0") if name]
-    folder = back_up(paths, root)
-    kept = f"your lessons as they were: {folder}" if folder else "no lesson was changed"
+    changed = _git(root, "diff", *how, "HEAD", "--", "notebooks").split("\0")[:-1]
+    folder = _back_up([root / name for name in changed], root)
     try:
-        if paths:
-            names = (str(path.relative_to(root)) for path in paths)
-            _git(root, "checkout", "HEAD", "--", *names)
+        if changed:
+            _git(root, "checkout", "HEAD", "--", *changed)
         pulled = _git(root, "merge", "--ff-only", "@{upstream}")
     except BaseException:  # an interrupt too
-        for path in paths:
-            shutil.copy2(folder / path.name, path)
+        for name in changed:
+            shutil.copy2(folder / Path(name).name, root / name)
         raise
-    try:
-        return [*lines, kept, pulled.strip().splitlines()[-1], *restore(root)]
-    except ValueError as error:
-        raise ValueError(f"{error}; {kept}") from error
+    kept = f"your lessons as they were: {folder}" if folder else "no lesson was changed"
+    return [*lines, kept, pulled.strip().splitlines()[-1], *restore(root)]
 
 
 def _git(root: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *words],
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-    )
+    command, how = ["git", "-C", str(root), *words], {"capture_output": True}
+    done = subprocess.run(command, **how, encoding="utf-8", errors="replace")
     if done.returncode:
         said = done.stderr.strip() or done.stdout.strip() or "no"
-        raise ValueError(f"git {words[0]}: {said}")
+        also = "; merge by hand, then restore" if "fast-forward" in said else ""
+        raise ValueError(f"git {words[0]}: {said}{also}")
     return done.stdout
 
 
@@ -302,36 +285,40 @@ def student(root: Path = ROOT) -> list[str]:
         removed, nb.cells = len(nb.cells) - len(kept), kept
         for cell in kept:
             cell.source = cell.source.replace(HINT, "")
+        _write(root / "student" / path.name, nbformat.writes(nb) + "\n")
         exercises = _exercises(path, nb).items()
         answered = [id for id, exercise in exercises if not is_stub(exercise.source)]
-        _write(root / "student" / path.name, nbformat.writes(nb) + "\n")
         also = f", but it answers {', '.join(answered)}" if answered else ""
         lines.append(f"student/{path.name}: {removed} solutions left out{also}")
     return lines
 
 
 def _here() -> Path:
-    """The folder whose notebooks/ are meant."""
+    """The folder whose lessons are meant."""
     folder = Path.cwd()
     folder = folder.parent if folder.name == "notebooks" else folder
-    return folder if (folder / "notebooks").is_dir() else ROOT
+    for root, pattern in (
+        (folder, "notebooks"),
+        (folder, "*.ipynb"),
+        (ROOT, "notebooks"),
+    ):
+        if any(root.glob(pattern)):
+            return root
+    raise ValueError(f"{folder}: holds no lessons; go to the folder that has yours")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m d2lext.course.answers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
     what = {"save": save, "restore": restore, "update": update, "student": student}
-    parser.add_argument("what", choices=what)
+    parser = argparse.ArgumentParser(prog="python -m d2lext.course.answers")
+    parser.add_argument("what", choices=what, help="see the top of this module")
     try:
         print("\n".join(what[parser.parse_args(argv).what](_here())))
     except KeyboardInterrupt:
         print("answers: stopped", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
-        print(f"answers: {error}", file=sys.stderr)
+        also = f"; {ELSEWHERE}" if isinstance(error, OSError) else ""
+        print(f"answers: {error}{also}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,0 +1,300 @@
+"""Tell a learner whether the answer to an exercise is right, and if not, why.
+
+`check(id, answer)` tries the answer on a small case first, and then on many random
+ones. It looks at behaviour, never at the text of the answer: values, statistics over
+many draws, independence across the batch and between calls, and whether the input or
+the random state were changed. Each lesson has a module here with its words and check.
+"""
+
+import ctypes
+import importlib
+import itertools
+import operator
+import random
+import re
+import sys
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from IPython.display import display
+from IPython.utils.capture import capture_output
+
+from d2lext.sliders import seeded
+
+LESSONS = {
+    "1.1": "flip",
+    "2.1": "crop",
+    "3.1": "color",
+    "4.1": "compose",
+    "5.1": "cifar10",
+    "6.1": "batch",
+    "7.1": "multi_gpu",
+    "8.1": "compare",
+    "9.1": "mixup",
+    "10.1": "questions",
+}
+LIMIT = 10.0  # seconds for one check
+SIGMAS = 6  # a right answer fails by chance once in 10**9 times
+N = 3000  # images that statistics are taken over
+
+# What is said of mistakes that occur in every exercise, by their keys.
+ANY = {
+    "unanswered": "not answered yet.",
+    "none": "returned None. Is a return missing?",
+    "type": "should return {wanted}, got {got}.",
+    "shape": "should return shape {wanted}, got {got}.",
+    "raised": "raised {error}. It was called with {called}.",
+    "written": "the input was changed. Work on a copy, or on new tensors.",
+    "slow": "took longer than {limit:.0f} s, and was stopped.",
+    "endless": "took longer than {limit:.0f} s and does not stop: restart the kernel, "
+    "or it goes on in the background.",
+    "mask": "that is a mask of True and False; return the indices.",
+    "range": "indices should be from 0 to {last}; found {found}.",
+    "many": "more than {most} indices come out. Does it end?",
+    "other": "the values are wrong; compare a small case with one made by hand.",
+    "frozen": "two calls in a row draw the same. Draw in the function, without a seed.",
+    "seeds": "it seeds the generator that the whole program draws from. Draw without "
+    "a seed, or from a generator of its own: torch.Generator().manual_seed(...).",
+    "pattern": "the draws depend on each other: neighbours are alike, or the draws "
+    "repeat in a cycle. Draw anew for each image.",
+}
+
+
+class AnswerError(Exception):
+    """A mistake, by its key in the tables of words."""
+
+    def __init__(self, key: str, **values: object) -> None:
+        super().__init__(key)
+        self.key, self.values = key, values
+
+
+class Verdict(NamedTuple):
+    """What a check found: "right" or the key of a mistake, and the words for it."""
+
+    id: str
+    key: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.words}"
+
+    __repr__ = __str__
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        """The line, and as its metadata, which notebooks store, the verdict as data."""
+        stored = {"exercise": self.id, "verdict": self.key}
+        return {"text/plain": str(self)}, {"d2lext": stored}
+
+
+def check(id: str | float, answer: object) -> None:
+    """Show whether `answer` solves exercise `id`: not yet, wrong and why, or right.
+
+    Takes at most 10 s, leaves the random generators as they were, and raises nothing,
+    whatever the answer does. An id that does not exist is said to be one. What the
+    answer prints in its first call is shown, and nothing of the calls after it.
+    """
+    display(verdict(id, answer))
+
+
+def verdict(id: str | float, answer: object) -> Verdict:
+    """What `check` shows."""
+    id = str(id)
+    if id not in LESSONS:
+        known = ", ".join(LESSONS)
+        return Verdict(id, "unknown", f"there is no such exercise; there are {known}.")
+    lesson = importlib.import_module(f"{__name__}.{LESSONS[id]}")
+    wrong = _tried(lesson.check, answer)
+    if wrong is None:
+        return Verdict(id, "right", f"right: {lesson.WORDS['right']}")
+    words = (ANY | lesson.WORDS)[wrong.key].format(**wrong.values)
+    if wrong.key not in ("unanswered", "slow", "endless"):
+        words = f"not yet: {words}"
+    return Verdict(id, wrong.key, words)
+
+
+def _tried(test: Callable, function: object) -> AnswerError | None:
+    if function is ...:
+        return AnswerError("unanswered")
+    if not callable(function):
+        return AnswerError("type", wanted="a function", got=kind(function))
+    found: list[AnswerError | None] = []
+
+    def run() -> None:
+        try:
+            test(answer)
+            found.append(None)
+        except AnswerError as wrong:
+            found.append(wrong)
+        except BaseException as error:  # SystemExit too: nothing may reach the reader
+            found.append(_raised(error, "what it should be able to take"))
+
+    # Seeded anew at each check, from the system: fresh inputs, and the reader's own
+    # generators undisturbed.
+    with seeded(random.SystemRandom().randrange(2**31)), capture_output() as output:
+        answer = Answer(function, output)
+        stopped = _within(LIMIT, run)
+    answer.show()
+    return AnswerError(stopped, limit=LIMIT) if stopped else found[0]
+
+
+def _within(seconds: float, run: Callable[[], None]) -> str | None:
+    """Run in a thread, and stop it when the time is up; then how that went.
+
+    Python code can be stopped, a call into C that hangs cannot.
+    """
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        thread.join(seconds)
+    finally:  # the kernel's interrupt comes here too
+        late = thread.is_alive()
+        if late:
+            end = ctypes.py_object(SystemExit)
+            id = ctypes.c_ulong(thread.ident)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(id, end)
+            thread.join(1)
+    return None if not late else "endless" if thread.is_alive() else "slow"
+
+
+class Answer:
+    """A learner's function; each call of it raises AnswerError for a mistake."""
+
+    def __init__(self, function: Callable, output) -> None:
+        self.function, self.output = function, output
+        self._first: tuple | None = None  # what the first call has shown
+        self._ends: set[int] = set()  # states of the generators after calls
+
+    def __call__(self, *args: object) -> object:
+        before = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
+        torch.rand(1), np.random.rand(), random.random()  # no call begins as another
+        seed, start = torch.initial_seed(), _states()
+        try:
+            result = self.function(*args)
+        except Exception as error:
+            raise _raised(error, ", ".join(map(_shown, args))) from error
+        finally:
+            if self._first is None:
+                said = self.output
+                self._first = said.stdout, said.stderr, said.outputs
+        if result is ...:
+            raise AnswerError("unanswered")
+        if result is None:
+            raise AnswerError("none")
+        for old, new in zip(before, args, strict=True):
+            if isinstance(old, torch.Tensor) and not torch.equal(old, new):
+                raise AnswerError("written")
+        # Calls that begin differently and end alike have seeded in between.
+        ends = set(_states()) - set(start)
+        if torch.initial_seed() != seed or ends & self._ends:
+            raise AnswerError("seeds")
+        self._ends |= ends
+        return result
+
+    def tensor(self, *args: object, shape: tuple[int, ...]) -> torch.Tensor:
+        """What it returns, if that is a tensor of this shape."""
+        result = self(*args)
+        if not isinstance(result, torch.Tensor):
+            raise AnswerError("type", wanted="a tensor", got=kind(result))
+        if result.shape != torch.Size(shape):
+            raise AnswerError("shape", wanted=tuple(shape), got=tuple(result.shape))
+        return result.detach()
+
+    def indices(self, *args: object, n: int) -> list[int]:
+        """What it returns, as a list of integers from 0 to n - 1."""
+        found = self(*args)
+        if isinstance(found, torch.Tensor | np.ndarray):
+            found = found.tolist()
+        most = 3 * n + 100
+        try:
+            found = list(itertools.islice(found, most + 1))  # it may have no end
+            if found and all(isinstance(i, bool | np.bool_) for i in found):
+                raise AnswerError("mask")
+            found = [operator.index(i) for i in found]
+        except TypeError:
+            raise AnswerError("type", wanted="indices", got=kind(found)) from None
+        if len(found) > most:
+            raise AnswerError("many", most=most)
+        if found and not 0 <= min(found) <= max(found) < n:
+            shown = f"{min(found)} to {max(found)}"
+            raise AnswerError("range", last=n - 1, found=shown)
+        return found
+
+    def show(self) -> None:
+        """Show again what was captured of the first call."""
+        stdout, stderr, outputs = self._first or ("", "", [])
+        sys.stdout.write(stdout)
+        sys.stderr.write(stderr)
+        for output in outputs:
+            output.display()
+
+
+def _states() -> tuple[int, int]:
+    _, keys, place, *_ = np.random.get_state()
+    return hash((keys.tobytes(), place)), hash(random.getstate())
+
+
+def _raised(error: BaseException, called: str) -> AnswerError:
+    words = re.sub(r" at 0x[0-9a-fA-F]+", "", str(error).partition("\n")[0])
+    name = type(error).__name__
+    error = f"{name}: {words}" if words else name
+    return AnswerError("raised", error=error, called=called)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype} {tuple(value.shape)}"
+    return "net" if isinstance(value, torch.nn.Module) else str(value)
+
+
+def kind(value: object) -> str:
+    """A value's type, for a reader."""
+    if isinstance(value, torch.Tensor):
+        return f"a tensor {value.dtype}".replace("torch.", "of ")
+    return type(value).__name__
+
+
+def integers(low: int, high: int, count: int = 1) -> list[int]:
+    """Integers from low to high, drawn, and all different."""
+    return (low + torch.randperm(high - low + 1)[:count]).tolist()
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether all values are equal, but for rounding."""
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-5)
+
+
+def compare(
+    found: torch.Tensor, right: torch.Tensor, *mistakes: tuple[str, torch.Tensor]
+) -> None:
+    """Raise the mistake whose values were found, unless they are right."""
+    if same(found, right):
+        return
+    for key, values in mistakes:
+        if same(found, values):
+            raise AnswerError(key)
+    raise AnswerError("other")
+
+
+def even(counts: torch.Tensor, expected: torch.Tensor | float | None = None) -> bool:
+    """Whether counts could be as expected (default: all equal) but for chance."""
+    counts = counts.double()
+    expected = counts.mean() if expected is None else expected
+    return bool(((counts - expected).abs() < SIGMAS * expected**0.5).all())
+
+
+def patterned(drawn: torch.Tensor, kinds: int) -> bool:
+    """Whether draws, integers under `kinds`, are alike at some distance too often.
+
+    (Of two calls, one behind the other, the draws of each and of both are compared.)
+    """
+    n, least = len(drawn), 300  # a distance needs as many pairs
+    ones = torch.nn.functional.one_hot(drawn, kinds).T.float()
+    spectrum = torch.fft.rfft(ones, 2 * n).abs().square()
+    alike = torch.fft.irfft(spectrum, 2 * n).sum(0)[1 : n - least]
+    pairs = n - torch.arange(1.0, n - least)
+    chance = (drawn.bincount(minlength=kinds) / n).square().sum()
+    spread = (pairs * chance * (1 - chance)).sqrt()
+    return bool((alike - pairs * chance > 8 * spread).any())
