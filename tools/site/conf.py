@@ -11,7 +11,7 @@ author = "the authors of the course"
 copyright = "code MIT, text and figures CC BY 4.0"
 root_doc = "README"
 extensions = ["myst_nb"]
-include_patterns = ["README.md", "data/README.md", "notebooks/*.ipynb"]
+include_patterns = ["*.md", "data/README.md", "notebooks/*.ipynb"]
 
 nb_execution_mode = "off"
 nb_merge_streams = True
@@ -41,7 +41,7 @@ html_css_files = ["book.css"]
 
 def toctree(app) -> str:
     lessons = sorted(p for p in app.env.found_docs if p.startswith("notebooks/"))
-    names = "\n".join([*lessons, "data/README"])
+    names = "\n".join([*lessons, "data/README", "CONTRIBUTING", "CHANGELOG"])
     return f"\n```{{toctree}}\n:hidden:\n\n{names}\n```\n"
 
 
