@@ -19,75 +19,104 @@ from torch.utils.data import get_worker_info
 CHANNELS = (1, 3, 4)
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
+
+def _need(fits: bool, name: str, wanted: str, got: object, error=ValueError) -> None:
+    if not fits:
+        raise error(f"{name}: expected {wanted}, got {got}")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return type(value).__name__
+
+
+def _listed(value: object) -> list:
+    """What a sequence, a flat tensor or a flat array holds; else nothing."""
+    if hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1:
+        return value.tolist()
+    sequence = isinstance(value, Sequence) and not isinstance(value, str)
+    return list(value) if sequence else []
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _finite(value: object) -> bool:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)
+
+
+def _bounds(low: float, high: float) -> str:
+    return f">= {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+
+
 # Numbers
 
 
 def integer(name: str, value: object, low: int = 1, high: float = math.inf) -> int:
     """An integer (no bool) from low to high."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:
-        bounds = f">= {low}" if high == math.inf else f"from {low} to {high}"
-        raise ValueError(f"{name}: expected an integer {bounds}, got {value!r}")
+    fits = _whole(value) and low <= value <= high
+    _need(fits, name, f"an integer {_bounds(low, high)}", repr(value))
     return int(value)
 
 
-def integers(name: str, value: object, lengths: Sequence[int], low: int = 1) -> tuple:
+def integers(
+    name: str, value: object, lengths: Sequence[int], low: float = 1
+) -> tuple[int, ...]:
     """A tuple of integers >= low, of one of these lengths; one alone stands for two."""
-    values = (value, value) if isinstance(value, Integral) else value
-    fits = isinstance(values, Sequence) and len(values) in lengths
-    if not fits or not all(isinstance(v, Integral) and v >= low for v in values):
-        counts = " or ".join(map(str, lengths))
-        raise ValueError(
-            f"{name}: expected an integer >= {low}, or {counts} of them, got {value!r}"
-        )
+    values = _listed(value)
+    values = (
+        [value] * 2 if _whole(value) else values * 2 if len(values) == 1 else values
+    )
+    fits = len(values) in lengths and all(_whole(v) and v >= low for v in values)
+    limit = f" {_bounds(low, math.inf)}" if low > -math.inf else ""
+    counts = " or ".join(map(str, lengths))
+    _need(fits, name, f"an integer{limit}, or {counts} of them", repr(value))
     return tuple(map(int, values))
 
 
 def number(name: str, value: object, low: float = 0, high: float = math.inf) -> float:
     """A finite number from low to high."""
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    if not real or not (math.isfinite(value) and low <= value <= high):
-        bounds = f">= {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise ValueError(f"{name}: expected a finite number {bounds}, got {value!r}")
+    fits = _finite(value) and low <= value <= high
+    _need(fits, name, f"a finite number {_bounds(low, high)}", repr(value))
     return value
 
 
-def numbers(name: str, value: object, count: int = 3, positive: bool = False) -> tuple:
-    """A tuple of `count` finite numbers; > 0 if `positive`."""
-    fits = isinstance(value, Sequence) and not isinstance(value, str)
-    fits = fits and len(value) == count and all(isinstance(v, Real) for v in value)
-    if not fits or not all(map(math.isfinite, value)) or (positive and min(value) <= 0):
-        more = " > 0" if positive else ""
-        raise ValueError(f"{name}: expected {count} numbers{more}, got {value!r}")
-    return tuple(value)
+def numbers(
+    name: str, value: object, counts: Sequence[int] = (3,), positive: bool = False
+) -> tuple[float, ...]:
+    """A tuple of finite numbers, so many; > 0 if `positive`. A tensor will do."""
+    values = _listed(value)
+    fits = len(values) in counts and all(map(_finite, values))
+    fits = fits and (min(values) > 0 or not positive)
+    wanted = " or ".join(map(str, counts)) + " finite numbers" + " > 0" * positive
+    _need(fits, name, wanted, repr(value))
+    return tuple(values)
 
 
 def probability(name: str, value: object) -> float:
     """A number from 0 to 1."""
-    if not isinstance(value, Real) or not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected a probability from 0 to 1, got {value!r}")
+    fits = _finite(value) and 0 <= value <= 1
+    _need(fits, name, "a probability from 0 to 1", repr(value))
     return value
 
 
-def interval(name: str, value: object, low: float, high: float) -> tuple:
+def interval(name: str, value: object, low: float, high: float) -> tuple[float, float]:
     """A pair of finite numbers (min, max), low <= min <= max <= high."""
-    pair = isinstance(value, Sequence) and not isinstance(value, str)
-    pair = pair and len(value) == 2 and all(isinstance(v, Real) for v in value)
-    pair = pair and all(map(math.isfinite, value))
-    if not pair or not low <= value[0] <= value[1] <= high:
-        raise ValueError(
-            f"{name}: expected two numbers (min, max) from {low:g} to {high:g}, "
-            f"got {value!r}"
-        )
-    return tuple(value)
+    pair = _listed(value)
+    fits = len(pair) == 2 and all(map(_finite, pair)) and low <= pair[0]
+    fits = fits and pair[0] <= pair[1] <= high
+    _need(fits, name, f"two numbers (min, max) {_bounds(low, high)}", repr(value))
+    return tuple(pair)
 
 
 def choice(name: str, value: object, options: Sequence) -> object:
     """One of the options."""
-    if value not in options:
-        words = [str(option) for option in options]
-        listed = f"{', '.join(words[:-1])} or {words[-1]}"
-        raise ValueError(f"{name}: expected {listed}, got {value!r}")
+    words = [str(option) for option in options]
+    wanted = f"{', '.join(words[:-1])} or {words[-1]}"
+    _need(value in options, name, wanted, repr(value))
     return value
 
 
@@ -97,15 +126,10 @@ def choice(name: str, value: object, options: Sequence) -> object:
 def function(name: str, value: object, like: str) -> Callable:
     """Something to call that is not a class, such as `like`."""
     if isinstance(value, type):
-        raise TypeError(
-            f"{name}: {value.__name__} is a class; make one first, "
-            f"{value.__name__}(...)"
-        )
-    if not callable(value):
-        raise TypeError(
-            f"{name}: expected something to call, such as {like}, "
-            f"got {type(value).__name__}"
-        )
+        made = f"{value.__name__}(...)"
+        raise TypeError(f"{name}: {value.__name__} is a class; make one first, {made}")
+    wanted = f"something to call, such as {like}"
+    _need(callable(value), name, wanted, type(value).__name__, TypeError)
     return value
 
 
@@ -127,17 +151,52 @@ def criterion(value: object, pred: torch.Tensor, y: torch.Tensor) -> Callable:
 
 
 def generator(value: object, name: str = "generator") -> torch.Generator | None:
-    """A torch.Generator of the CPU, where all draws are made, or None."""
-    if not isinstance(value, torch.Generator | None):
-        raise TypeError(
-            f"{name}: expected a torch.Generator, got {type(value).__name__}"
-        )
-    if value is not None and value.device.type != "cpu":
-        raise ValueError(
-            f"{name}: draws are made on the CPU, with one seed the same everywhere; "
-            f"expected torch.Generator(), got one of {value.device}"
+    """A torch.Generator of the CPU, where draws are made, or None."""
+    fits = isinstance(value, torch.Generator | None)
+    _need(fits, name, "a torch.Generator", type(value).__name__, TypeError)
+    device = "cpu" if value is None else value.device.type
+    wanted = "a generator of the CPU, where draws are made, torch.Generator()"
+    _need(device == "cpu", name, wanted, f"one of {device}")
+    return value
+
+
+def no_worker(value: torch.Generator | None) -> torch.Generator | None:
+    """A generator outside of worker processes: each would repeat its draws."""
+    if value is not None and get_worker_info() is not None:
+        raise RuntimeError(
+            "generator: every worker would repeat its draws; expected num_workers=0, "
+            "which is faster here anyway"
         )
     return value
+
+
+def transforms(value: object, base: type) -> Sequence:
+    """A list of whole-batch transforms, instances of `base`, without generators."""
+    fits = isinstance(value, Sequence)
+    _need(fits, "transforms", "a list of them", type(value).__name__, TypeError)
+    for i, t in enumerate(value):
+        if not isinstance(t, base):
+            raise TypeError(
+                f"transforms[{i}]: expected a transform of d2lext.batch, got "
+                f"{type(t).__name__} of {type(t).__module__}; leave out ToTensor (the "
+                "data set divides by 255), and wrap others, PerImage(...)"
+            )
+        if t.generator is not None:
+            raise ValueError(
+                f"transforms[{i}]: has a generator; give it to the outermost Compose"
+            )
+    return value
+
+
+def colors_first(transforms: Sequence) -> Sequence:
+    """Whole-batch transforms, those that need colours before any that normalizes."""
+    for i, t in enumerate(transforms):
+        if t.colors and any(s.normalizes for s in transforms[:i]):
+            raise ValueError(
+                f"transforms[{i}]: {type(t).__name__} needs colours from 0 to 1; put "
+                "Normalize behind it"
+            )
+    return transforms
 
 
 # Images
@@ -165,11 +224,8 @@ def image(img: object, name: str = "img") -> Image.Image:
     if X.ndim == 3 and X.shape[-1] not in CHANNELS and X.shape[0] in CHANNELS:
         X = X.transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
     fits = X.ndim == 2 or (X.ndim == 3 and X.shape[2] in CHANNELS)
-    if not fits or X.size == 0:
-        raise ValueError(
-            f"{name}: expected an image of shape (H, W), (C, H, W) or (H, W, C) with "
-            f"1, 3 or 4 channels, got {X.shape}"
-        )
+    wanted = "an image of shape (H, W), (C, H, W) or (H, W, C) with 1, 3 or 4 channels"
+    _need(fits and X.size > 0, name, wanted, X.shape)
     X = _bytes(X, name)
     return Image.fromarray(X[..., 0] if X.shape[2:] == (1,) else X)
 
@@ -182,37 +238,23 @@ def _bytes(X: np.ndarray, name: str) -> np.ndarray:
                 "divide by 255?"
             )
         X = (np.nan_to_num(X).clip(0, 1) * 255).round()
-    elif X.min() < 0 or X.max() > 255:
-        raise ValueError(
-            f"{name}: expected integers from 0 to 255, got {X.min()} to {X.max()}"
-        )
+    fits = X.min() >= 0 and X.max() <= 255
+    _need(fits, name, "integers from 0 to 255", f"{X.min()} to {X.max()}")
     return X.astype(np.uint8)
 
 
 # Batches and labels
 
 
-def _kind(value: object) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"{value.dtype} of shape {tuple(value.shape)}"
-    return type(value).__name__
-
-
 def batch(X: object, channels: Sequence[int] = (1, 2, 3, 4)) -> torch.Tensor:
     """A batch (n, c, h, w) of uint8 or floats, with so many channels."""
     fits = isinstance(X, torch.Tensor)
-    if not fits or not (X.dtype == torch.uint8 or X.is_floating_point()):
-        got = X.dtype if fits else type(X).__name__
-        raise TypeError(
-            "X: expected a batch, a tensor of uint8 or of floats from 0 to 1, "
-            f"got {got}"
-        )
-    if X.ndim != 4 or X.shape[1] not in channels or 0 in X.shape:
-        listed = " or ".join(map(str, channels))
-        raise ValueError(
-            f"X: expected a batch of shape (n, {listed} channels, height, width), "
-            f"got {tuple(X.shape)}"
-        )
+    fits = fits and (X.dtype == torch.uint8 or X.is_floating_point())
+    wanted = "a batch, a tensor of uint8 or of floats from 0 to 1"
+    _need(fits, "X", wanted, getattr(X, "dtype", type(X).__name__), TypeError)
+    fits = X.ndim == 4 and X.shape[1] in channels and 0 not in X.shape
+    wanted = f"(n, {' or '.join(map(str, channels))}, height, width)"
+    _need(fits, "X", f"a batch of shape {wanted}", tuple(X.shape))
     return X
 
 
@@ -221,94 +263,37 @@ def colors(X: torch.Tensor) -> torch.Tensor:
     low, high = (0, 1) if X.dtype == torch.uint8 else map(float, X.aminmax())
     if low < -1e-3 or high > 1 + 1e-3:
         raise ValueError(
-            f"X: expected floats from 0 to 1, got {low:g} to {high:g}; divide "
-            "images of 0 to 255 by 255, and normalize last"
+            f"X: expected floats from 0 to 1, got {low:g} to {high:g}; divide images "
+            "of 0 to 255 by 255, and normalize last"
         )
     return X
 
 
 def images(name: str, X: object) -> torch.Tensor:
-    """Images of a data set as a tensor: uint8 (n, h, w, c), from (n, h, w) as well."""
+    """Images of a data set: uint8 (n, h, w, c), made of (n, h, w) as well."""
     X = torch.as_tensor(X)
-    fits = X.dtype == torch.uint8 and X.ndim in (3, 4) and 0 not in X.shape
-    if not fits or (X.ndim == 4 and X.shape[3] > 4):
-        raise ValueError(
-            f"{name}: expected uint8 images of shape (n, height, width, channels), "
-            f"got {X.dtype} of shape {tuple(X.shape)}"
-        )
-    return X if X.ndim == 4 else X[..., None]
+    X = X[..., None] if X.ndim == 3 else X
+    fits = X.dtype == torch.uint8 and X.ndim == 4 and 0 not in X.shape
+    wanted = "uint8 images of shape (n, height, width, channels)"
+    _need(fits and X.shape[3] <= 4, name, wanted, _kind(X))
+    return X
 
 
 def labels(name: str, y: object, n: int) -> torch.Tensor:
-    """Labels of n images as a tensor: class indices (n,) as int64, or (n, k)."""
+    """Labels of n images: class indices (n,) as int64, or numbers (n, classes)."""
     y = torch.as_tensor(y)
-    if y.shape[:1] != (n,) or y.ndim > 2 or (y.ndim == 1 and y.dtype not in INTEGERS):
-        raise ValueError(
-            f"{name}: expected {n} labels, one for each image: class indices, or "
-            f"numbers of shape ({n}, classes); got {_kind(y)}"
-        )
-    if y.ndim == 1:
-        return y.long()
-    return y.float() if y.is_floating_point() else y
-
-
-def device(name: str, value: object) -> torch.device:
-    """A device of this machine; None is the CPU."""
-    try:
-        return torch.empty(0, device="cpu" if value is None else value).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(
-            f"{name}: expected a device of this machine, such as 'cpu', got {value!r} "
-            f"({str(error).splitlines()[0]})"
-        ) from None
-
-
-def transforms(value: object, base: type) -> Sequence:
-    """A list of whole-batch transforms, instances of `base`, without generators."""
-    if not isinstance(value, Sequence):
-        raise TypeError(
-            f"transforms: expected a list of transforms, got {type(value).__name__}"
-        )
-    for i, t in enumerate(value):
-        if not isinstance(t, base):
-            raise TypeError(
-                f"transforms[{i}]: expected a transform of d2lext.batch, got "
-                f"{type(t).__name__} of {type(t).__module__}; leave out ToTensor (the "
-                "data set divides by 255), and wrap others, PerImage(...)"
-            )
-        if t.generator is not None:
-            raise ValueError(
-                f"transforms[{i}]: has a generator of its own; give it to the outer "
-                "Compose, which draws for all"
-            )
-    return value
-
-
-def colors_first(transforms: Sequence) -> Sequence:
-    """Whole-batch transforms, those that need colours before any that normalizes."""
-    for i, t in enumerate(transforms):
-        if t.colors and any(s.normalizes for s in transforms[:i]):
-            raise ValueError(
-                f"transforms[{i}]: {type(t).__name__} needs colours from 0 to 1; put "
-                "Normalize behind it"
-            )
-    return transforms
-
-
-def no_worker(generator: torch.Generator | None) -> torch.Generator | None:
-    """A generator in this process; of workers, every one would repeat its draws."""
-    if generator is not None and get_worker_info() is not None:
-        raise RuntimeError(
-            "generator: every worker would repeat its draws; expected num_workers=0, "
-            "which is faster here anyway"
-        )
-    return generator
+    fits = y.ndim == 2 or (y.ndim == 1 and y.dtype in INTEGERS)
+    wanted = f"{n} labels, one for each image: class indices, or ({n}, classes)"
+    _need(fits and len(y) == n, name, wanted, _kind(y))
+    if y.is_floating_point():
+        return y.float()
+    return y.long() if y.ndim == 1 else y
 
 
 def floats(name: str, x: object) -> torch.Tensor:
     """A tensor of floats."""
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():
-        got = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
+        got = getattr(x, "dtype", type(x).__name__)
         raise TypeError(
             f"{name}: expected a tensor of floats, got {got}; images of uint8 become "
             "floats from 0 to 1 by d2lext.batch.to_float"
@@ -318,17 +303,27 @@ def floats(name: str, x: object) -> torch.Tensor:
 
 def indices(name: str, y: object, n: int) -> torch.Tensor:
     """Class indices of n examples: integers (n,)."""
-    if not isinstance(y, torch.Tensor) or y.dtype not in INTEGERS or y.ndim != 1:
-        raise TypeError(
-            f"{name}: expected class indices, a tensor of integers of shape (n,), "
-            f"got {_kind(y)}"
-        )
+    fits = isinstance(y, torch.Tensor) and y.dtype in INTEGERS and y.ndim == 1
+    wanted = "class indices, a tensor of integers of shape (n,)"
+    _need(fits, name, wanted, _kind(y), TypeError)
     if len(y) != n:
         raise ValueError(f"{name}: has {len(y)} labels for {n} examples")
     return y
 
 
 # Nets and their training
+
+
+def device(name: str, value: object) -> torch.device:
+    """A device of this machine; None is the CPU."""
+    try:
+        return torch.empty(0, device="cpu" if value is None else value).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        why = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{name}: expected a device of this machine, such as 'cpu', got {value!r} "
+            f"({why})"
+        ) from None
 
 
 def initialized(net: nn.Module) -> nn.Module:
@@ -365,11 +360,9 @@ def trainer_of(net: nn.Module, trainer: torch.optim.Optimizer) -> torch.optim.Op
 
 def not_empty(name: str, data_iter: object) -> object:
     """Something with a length > 0, such as a DataLoader or a list of batches."""
-    if not hasattr(data_iter, "__len__"):
-        raise TypeError(
-            f"{name}: expected batches with a length, such as a DataLoader or a list, "
-            f"got {type(data_iter).__name__}"
-        )
+    wanted = "batches with a length, such as a DataLoader or a list"
+    fits = hasattr(data_iter, "__len__")
+    _need(fits, name, wanted, type(data_iter).__name__, TypeError)
     if len(data_iter) == 0:
         raise ValueError(f"{name}: has no batches")
     return data_iter

@@ -483,7 +483,7 @@ def test_per_picture_leaves_the_callers_draws_alone() -> None:
 def test_per_picture_refuses_what_it_cannot_use() -> None:
     X = pictures(8, dtype=torch.uint8)
     for wrong in (3, v2.RandAugment):
-        with pytest.raises(TypeError, match="transform: .*RandAugment"):
+        with pytest.raises(TypeError, match=r"transform: .*RandAugment"):
             batch.PerImage(wrong)
     with pytest.raises(ValueError, match=r"expected images of shape \(3, 32, 32\)"):
         batch.PerImage(v2.Resize(8))(X)

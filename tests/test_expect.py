@@ -1,0 +1,267 @@
+"""Every argument check of the package, once: what it takes, refuses and says."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+from d2lext import expect
+from d2lext.batch import Compose, Normalize, PerImage, RandomHorizontalFlip, Transform
+
+NAN, INF = math.nan, math.inf
+X8 = torch.zeros(2, 3, 8, 8)
+NET = nn.Linear(2, 2)
+FLIP, LAST = RandomHorizontalFlip(), Normalize((0, 0, 0), (1, 1, 1))
+OTHER = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.1)
+OWN = Compose([], torch.Generator())
+
+
+def of(rule, *more, **how):
+    return lambda value: rule("arg", value, *more, **how)
+
+
+# name: the check, good values, bad values, words that the error must hold.
+RULES = {
+    "integer": (
+        of(expect.integer),
+        [1, 7, np.int64(3)],
+        [0, -1, 1.0, True, "1", None, NAN],
+        r"arg: expected an integer >= 1, got",
+    ),
+    "integer with bounds": (
+        of(expect.integer, 2, 4),
+        [2, 4],
+        [1, 5],
+        r"arg: expected an integer from 2 to 4, got [15]",
+    ),
+    "integers": (
+        of(expect.integers, (2, 4)),
+        [3, (1, 2), [1, 2, 3, 4], [5]],
+        [0, (1, 0), (1, 2, 3), (1.0, 2), "12", None, True],
+        r"arg: expected an integer >= 1, or 2 or 4 of them, got",
+    ),
+    "number": (
+        of(expect.number),
+        [0, 0.5, np.float32(2)],
+        [-1, NAN, INF, "1", None, True, 1j],
+        r"arg: expected a finite number >= 0, got",
+    ),
+    "numbers": (
+        of(expect.numbers),
+        [(1, 2, 3), [0.5, 0, -1], torch.ones(3), np.ones(3)],
+        [(1, 2), 3, (1, 2, NAN), (1, INF, 2), "abc", torch.ones(1, 3), ()],
+        r"arg: expected 3 finite numbers, got",
+    ),
+    "positive numbers": (
+        of(expect.numbers, (1, 3), positive=True),
+        [(1, 2, 3), [0.5]],
+        [(1, 0, 1), (1, -1, 1), (), [0]],
+        r"arg: expected 1 or 3 finite numbers > 0, got",
+    ),
+    "probability": (
+        of(expect.probability),
+        [0, 1, 0.3],
+        [-0.1, 1.1, NAN, "a", None, True],
+        r"arg: expected a probability from 0 to 1, got",
+    ),
+    "interval": (
+        of(expect.interval, 0, 2),
+        [(0, 2), [1, 1], torch.tensor([0.5, 1])],
+        [(1, 0), (-1, 1), (0, 3), (0, NAN), (1,), 1, "01", None],
+        r"arg: expected two numbers \(min, max\) from 0 to 2, got",
+    ),
+    "choice": (
+        of(expect.choice, ("a", "b", "c")),
+        ["a", "c"],
+        ["d", None],
+        r"arg: expected a, b or c, got",
+    ),
+    "function": (
+        of(expect.function, "ToTensor()"),
+        [len, nn.ReLU(), lambda: None],
+        [3, None],
+        r"arg: expected something to call, such as ToTensor\(\), got (int|NoneType)",
+    ),
+    "function, not a class": (
+        of(expect.function, "ToTensor()"),
+        [],
+        [nn.ReLU],
+        r"arg: ReLU is a class; make one first, ReLU\(\.\.\.\)",
+    ),
+    "criterion": (
+        lambda value: expect.criterion(value, X8, X8),
+        [nn.MSELoss(), torch.dist, lambda pred, y: 0],
+        [lambda pred: 0, lambda pred, y, lam: 0],
+        r"criterion: is called with two arguments, .*wrap it, lambda pred, y",
+    ),
+    "generator": (
+        expect.generator,
+        [None, torch.Generator()],
+        [3, torch],
+        r"generator: expected a torch.Generator, got (int|module)",
+    ),
+    "transforms": (
+        lambda value: expect.transforms(value, Transform),
+        [[], [FLIP], (FLIP, LAST)],
+        [FLIP, None],
+        r"transforms: expected a list of them, got (RandomHor|None)",
+    ),
+    "a transform": (
+        lambda value: expect.transforms(value, Transform),
+        [[PerImage(nn.ReLU())]],
+        [[FLIP, nn.ReLU()]],
+        r"transforms\[1\]: .*got ReLU of torch.*leave out ToTensor.*PerImage\(",
+    ),
+    "a transform without a generator": (
+        lambda value: expect.transforms(value, Transform),
+        [],
+        [[FLIP, OWN]],
+        r"transforms\[1\]: has a generator; give it to the outermost Compose",
+    ),
+    "image": (
+        expect.image,
+        [Image.new("RGB", (2, 2)), X8[0], X8[0, 0], np.zeros((4, 5, 4), np.uint8)],
+        ["cat.jpg", None, np.array(["a"]), [[1, 2]], X8.bool()],
+        r"img: expected an image \(a PIL image, or a tensor or array of numbers\), got",
+    ),
+    "shape of an image": (
+        expect.image,
+        [],
+        [X8, torch.zeros(2, 5, 5), torch.zeros(3, 0, 4), torch.zeros(3)],
+        r"img: expected an image of shape \(H, W\), \(C, H, W\) .* 4 channels, got \(",
+    ),
+    "range of an image": (
+        expect.image,
+        [X8[0] + 1.001, X8[0] + NAN, X8[0] - 0.1],
+        [X8[0] + 255, X8[0] + 2.1],
+        r"img: expected floats from 0 to 1, got up to .*divide by 255",
+    ),
+    "integers of an image": (
+        expect.image,
+        [X8[0].int() + 255],
+        [X8[0].int() - 1, X8[0].int() + 256],
+        r"img: expected integers from 0 to 255, got (-1 to -1|256 to 256)",
+    ),
+    "batch": (
+        expect.batch,
+        [X8, X8.half(), X8.double(), X8.byte(), X8[:, :1], X8[:, [0, 1, 2, 0]]],
+        ["cat", X8.int(), X8.bool(), np.zeros((2, 3, 8, 8))],
+        r"X: expected a batch, a tensor of uint8 or of floats from 0 to 1, got ",
+    ),
+    "shape of a batch": (
+        lambda value: expect.batch(value, (1, 3)),
+        [X8],
+        [X8[0], X8[:0], X8[:, :2], X8.movedim(1, 3), X8[None]],
+        r"X: expected a batch of shape \(n, 1 or 3, height, width\), got \(",
+    ),
+    "colors": (
+        expect.colors,
+        [X8, X8 + 1.0005, X8.byte() + 255],
+        [X8 + 255, X8 - 1, X8 + 1.1],
+        r"X: expected floats from 0 to 1, got .* to .*divide .*, and normalize last",
+    ),
+    "images of a data set": (
+        of(expect.images),
+        [np.zeros((2, 4, 4), np.uint8), X8.byte()[:, 0], X8.byte().movedim(1, 3)],
+        [X8.movedim(1, 3), X8.byte(), X8.byte()[0, 0], X8.byte()[:0].movedim(1, 3)],
+        r"arg: expected uint8 images of shape \(n, height, width, channels\), got",
+    ),
+    "labels of a data set": (
+        of(expect.labels, 2),
+        [[0, 1], np.ones(2, np.int32), torch.ones(2, 5), torch.ones(2, 5).bool()],
+        [[0], [0.0, 1.0], torch.ones(2, 5, 5), torch.ones(5, 2), 3],
+        r"arg: expected 2 labels, one for each image: class indices, or \(2, classes\)",
+    ),
+    "floats": (
+        of(expect.floats),
+        [X8, X8.half()],
+        [X8.byte(), None, [1.0]],
+        r"arg: expected a tensor of floats, got .*d2lext.batch.to_float",
+    ),
+    "indices": (
+        of(expect.indices, 2),
+        [torch.tensor([0, 1]), torch.ones(2, dtype=torch.int32)],
+        [torch.ones(2), torch.ones(2, 2).long(), [0, 1], torch.ones(2).bool()],
+        r"arg: expected class indices, a tensor of integers of shape \(n,\), got",
+    ),
+    "count of indices": (
+        of(expect.indices, 2),
+        [],
+        [torch.zeros(3).long()],
+        r"arg: has 3 labels for 2 examples",
+    ),
+    "device": (
+        of(expect.device),
+        [None, "cpu", torch.device("cpu"), "meta"],
+        ["nowhere", "cpu:x", 1.5],
+        r"arg: expected a device of this machine, such as 'cpu', got",
+    ),
+    "initialized": (
+        expect.initialized,
+        [NET],
+        [nn.Sequential(nn.LazyLinear(2))],
+        r"net: has lazy layers without weights; call net\(X\) once",
+    ),
+    "on_device": (
+        lambda value: expect.on_device(NET, torch.device(value)),
+        ["cpu"],
+        ["meta"],
+        r'net: is on cpu, but the data go to meta; .*net.to\("meta"\)',
+    ),
+    "trainer_of": (
+        lambda value: expect.trainer_of(NET, value),
+        [torch.optim.SGD(NET.parameters(), 0.1)],
+        [OTHER],
+        r"trainer: holds none of net's weights",
+    ),
+    "not_empty": (
+        of(expect.not_empty),
+        [[1], range(3)],
+        [iter([1]), None],
+        r"arg: expected batches with a length, .*got (list_iterator|NoneType)",
+    ),
+    "no batches": (of(expect.not_empty), [], [[], ()], r"arg: has no batches"),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rule(name):
+    check, good, bad, words = RULES[name]
+    for value in good:
+        check(value)
+    for value in bad:
+        with pytest.raises((TypeError, ValueError), match=words):
+            check(value)
+
+
+@given(st.integers(1), st.floats(0, 1), st.tuples(st.floats(0, 1), st.floats(1, 2)))
+def test_good_values_come_back_as_they_are(whole, part, pair):
+    assert expect.integer("n", whole) == whole
+    assert expect.integers("n", whole, (2,)) == (whole, whole)
+    assert expect.probability("p", part) is part
+    assert expect.number("x", part) is part
+    assert expect.interval("r", list(pair), 0, 2) == pair
+    assert expect.numbers("r", pair, (2,)) == pair
+
+
+def test_images_become_what_they_show():
+    rows = np.arange(75, dtype=np.uint8).reshape(5, 5, 3)
+    for same in (rows, rows.astype(int), torch.from_numpy(rows).permute(2, 0, 1)):
+        assert np.array_equal(np.asarray(expect.image(same)), rows)
+    floats = torch.from_numpy(rows).permute(2, 0, 1) / 255
+    assert np.array_equal(np.asarray(expect.image(floats.double())), rows)
+    clipped = expect.image(torch.tensor([[-0.1, NAN, 1.5]]))
+    assert np.asarray(clipped).tolist() == [[0, 0, 255]]
+    assert expect.image(np.ones((5, 4, 1), np.uint8)).mode == "L"
+
+
+def test_labels_become_what_losses_take():
+    assert expect.labels("y", np.ones(2, np.int32), 2).dtype == torch.int64
+    assert expect.labels("y", np.ones((2, 5)), 2).dtype == torch.float32
+    assert expect.labels("y", torch.ones(2, 5).long(), 2).dtype == torch.int64
+    assert expect.images("X", X8.byte()[:, 0]).shape == (2, 8, 8, 1)
