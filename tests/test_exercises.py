@@ -150,6 +150,10 @@ def two_values(X, amount):
     return 1 + amount * (2 * torch.randint(2, (len(X), 1, 1, 1)) - 1)
 
 
+def eleven_values(X, amount):
+    return 1 + amount * (torch.randint(11, (len(X), 1, 1, 1)) / 5 - 1)
+
+
 def plain(X):
     return X
 
@@ -412,7 +416,7 @@ WRONG = {
         ("channels", bright(uniform(None, 3, 1, 1))),
         ("uneven", bright(two_values)),
         ("uneven", bright(lambda X, amount: uniform()(X, amount / 2))),
-        ("uneven", bright(uniform(pick=lambda f: (20 * f).round() / 20))),
+        ("uneven", bright(eleven_values)),
         ("frozen", bright_frozen),
         ("pattern", bright(uniform(pick=by_neighbours))),
         ("pattern", bright(uniform(pick=lambda f: f.sort(0).values))),

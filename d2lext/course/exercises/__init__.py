@@ -6,13 +6,13 @@ many draws, independence across the batch and between calls, and whether the inp
 the random state were changed. Each lesson has a module here with its words and check.
 """
 
+import contextlib
 import ctypes
 import importlib
 import itertools
 import operator
 import random
 import re
-import sys
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,18 +24,11 @@ from IPython.utils.capture import capture_output
 
 from d2lext.sliders import seeded
 
-LESSONS = {
-    "1.1": "flip",
-    "2.1": "crop",
-    "3.1": "color",
-    "4.1": "compose",
-    "5.1": "cifar10",
-    "6.1": "batch",
-    "7.1": "multi_gpu",
-    "8.1": "compare",
-    "9.1": "mixup",
-    "10.1": "questions",
-}
+NAMES = (
+    *("flip", "crop", "color", "compose", "cifar10"),
+    *("batch", "multi_gpu", "compare", "mixup", "questions"),
+)
+LESSONS = {f"{number}.1": name for number, name in enumerate(NAMES, 1)}
 LIMIT = 10.0  # seconds for one check
 SIGMAS = 6  # a right answer fails by chance once in 10**9 times
 N = 3000  # images that statistics are taken over
@@ -93,8 +86,8 @@ def check(id: str | float, answer: object) -> None:
     """Show whether `answer` solves exercise `id`: not yet, wrong and why, or right.
 
     Takes at most 10 s, leaves the random generators as they were, and raises nothing,
-    whatever the answer does. An id that does not exist is said to be one. What the
-    answer prints in its first call is shown, and nothing of the calls after it.
+    whatever the answer does. What it prints in its first call is shown, and nothing of
+    the calls after it.
     """
     display(verdict(id, answer))
 
@@ -110,9 +103,8 @@ def verdict(id: str | float, answer: object) -> Verdict:
     if wrong is None:
         return Verdict(id, "right", f"right: {lesson.WORDS['right']}")
     words = (ANY | lesson.WORDS)[wrong.key].format(**wrong.values)
-    if wrong.key not in ("unanswered", "slow", "endless"):
-        words = f"not yet: {words}"
-    return Verdict(id, wrong.key, words)
+    early = wrong.key in ("unanswered", "slow", "endless")
+    return Verdict(id, wrong.key, words if early else f"not yet: {words}")
 
 
 def _tried(test: Callable, function: object) -> AnswerError | None:
@@ -124,7 +116,7 @@ def _tried(test: Callable, function: object) -> AnswerError | None:
 
     def run() -> None:
         try:
-            test(answer)
+            test(Answer(function, after_first))
             found.append(None)
         except AnswerError as wrong:
             found.append(wrong)
@@ -133,39 +125,28 @@ def _tried(test: Callable, function: object) -> AnswerError | None:
 
     # Seeded anew at each check, from the system: fresh inputs, and the reader's own
     # generators undisturbed.
-    with seeded(random.SystemRandom().randrange(2**31)), capture_output() as output:
-        answer = Answer(function, output)
-        stopped = _within(LIMIT, run)
-    answer.show()
-    return AnswerError(stopped, limit=LIMIT) if stopped else found[0]
-
-
-def _within(seconds: float, run: Callable[[], None]) -> str | None:
-    """Run in a thread, and stop it when the time is up; then how that went.
-
-    Python code can be stopped, a call into C that hangs cannot.
-    """
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        thread.join(seconds)
-    finally:  # the kernel's interrupt comes here too
-        late = thread.is_alive()
-        if late:
-            end = ctypes.py_object(SystemExit)
-            id = ctypes.c_ulong(thread.ident)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(id, end)
-            thread.join(1)
-    return None if not late else "endless" if thread.is_alive() else "slow"
+    seed = random.SystemRandom().randrange(2**31)
+    with seeded(seed), contextlib.ExitStack() as after_first:
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            thread.join(LIMIT)
+        finally:  # the kernel's interrupt comes here too
+            if late := thread.is_alive():  # Python can be stopped, a call into C cannot
+                end, id = ctypes.py_object(SystemExit), ctypes.c_ulong(thread.ident)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(id, end)
+                thread.join(1)
+    if late:
+        return AnswerError("endless" if thread.is_alive() else "slow", limit=LIMIT)
+    return found[0]
 
 
 class Answer:
     """A learner's function; each call of it raises AnswerError for a mistake."""
 
-    def __init__(self, function: Callable, output) -> None:
-        self.function, self.output = function, output
-        self._first: tuple | None = None  # what the first call has shown
-        self._ends: set[int] = set()  # states of the generators after calls
+    def __init__(self, function: Callable, after_first: contextlib.ExitStack) -> None:
+        self.function, self.after_first = function, after_first
+        self.ends: set[int] | None = None  # states of generators after calls
 
     def __call__(self, *args: object) -> object:
         before = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
@@ -175,10 +156,9 @@ class Answer:
             result = self.function(*args)
         except Exception as error:
             raise _raised(error, ", ".join(map(_shown, args))) from error
-        finally:
-            if self._first is None:
-                said = self.output
-                self._first = said.stdout, said.stderr, said.outputs
+        if self.ends is None:
+            self.ends = set()
+            self.after_first.enter_context(capture_output())
         if result is ...:
             raise AnswerError("unanswered")
         if result is None:
@@ -187,10 +167,10 @@ class Answer:
             if isinstance(old, torch.Tensor) and not torch.equal(old, new):
                 raise AnswerError("written")
         # Calls that begin differently and end alike have seeded in between.
-        ends = set(_states()) - set(start)
-        if torch.initial_seed() != seed or ends & self._ends:
+        ends = _states() - start
+        if torch.initial_seed() != seed or ends & self.ends:
             raise AnswerError("seeds")
-        self._ends |= ends
+        self.ends |= ends
         return result
 
     def tensor(self, *args: object, shape: tuple[int, ...]) -> torch.Tensor:
@@ -204,10 +184,9 @@ class Answer:
 
     def indices(self, *args: object, n: int) -> list[int]:
         """What it returns, as a list of integers from 0 to n - 1."""
-        found = self(*args)
+        found, most = self(*args), 3 * n + 100
         if isinstance(found, torch.Tensor | np.ndarray):
             found = found.tolist()
-        most = 3 * n + 100
         try:
             found = list(itertools.islice(found, most + 1))  # it may have no end
             if found and all(isinstance(i, bool | np.bool_) for i in found):
@@ -222,18 +201,10 @@ class Answer:
             raise AnswerError("range", last=n - 1, found=shown)
         return found
 
-    def show(self) -> None:
-        """Show again what was captured of the first call."""
-        stdout, stderr, outputs = self._first or ("", "", [])
-        sys.stdout.write(stdout)
-        sys.stderr.write(stderr)
-        for output in outputs:
-            output.display()
 
-
-def _states() -> tuple[int, int]:
+def _states() -> set[int]:
     _, keys, place, *_ = np.random.get_state()
-    return hash((keys.tobytes(), place)), hash(random.getstate())
+    return {hash((keys.tobytes(), place)), hash(random.getstate())}
 
 
 def _raised(error: BaseException, called: str) -> AnswerError:

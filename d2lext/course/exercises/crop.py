@@ -2,15 +2,7 @@
 
 import torch
 
-from d2lext.course.exercises import (
-    Answer,
-    AnswerError,
-    N,
-    even,
-    integers,
-    patterned,
-    same,
-)
+from d2lext.course import exercises as ex
 
 WORDS = {
     "right": "each image has its own place, and every place is as likely.",
@@ -26,19 +18,19 @@ WORDS = {
 }
 
 
-def check(answer: Answer) -> None:
+def check(answer: ex.Answer) -> None:
     _places(answer, 3, 5, 4, 2)
     for tall in (True, False):
-        size, (few, many) = integers(2, 5)[0], sorted(integers(3, 6, 2))
+        size, (few, many) = ex.integers(2, 5)[0], sorted(ex.integers(3, 6, 2))
         across, down = (few, many) if tall else (many, few)  # places there are
-        calls = [_places(answer, N, size + down - 1, size + across - 1, size)]
-        calls += [_places(answer, N, size + down - 1, size + across - 1, size)]
+        calls = [_places(answer, ex.N, size + down - 1, size + across - 1, size)]
+        calls += [_places(answer, ex.N, size + down - 1, size + across - 1, size)]
         _judge(*calls, down, across)
     for height, width, size in ((4, 6, 4), (6, 4, 4), (3, 3, 3), (4, 5, 1)):
         _places(answer, 2, height, width, size)  # one row, one column, one place
 
 
-def _places(answer: Answer, n: int, h: int, w: int, size: int) -> torch.Tensor:
+def _places(answer: ex.Answer, n: int, h: int, w: int, size: int) -> torch.Tensor:
     """Rows and columns (2, n) at which crops begin, if all of each is right."""
     # Every value says which image, channel, row and column it is of.
     X = torch.arange(n * 3 * h * w, dtype=torch.float32).reshape(n, 3, h, w)
@@ -46,30 +38,30 @@ def _places(answer: Answer, n: int, h: int, w: int, size: int) -> torch.Tensor:
     begin = Y[:, :, 0, 0].long()  # (n, 3)
     rows, columns = begin // w % h, begin % w
     piece = torch.arange(size)[:, None] * w + torch.arange(size)  # (size, size)
-    whole = same(Y, begin[..., None, None] + piece)
+    whole = ex.same(Y, begin[..., None, None] + piece)
     inside = (rows <= h - size).all() and (columns <= w - size).all()
     own = torch.equal(begin // (h * w), torch.arange(n * 3).reshape(n, 3))
     if not (whole and inside and own):
-        raise AnswerError("mixed")
+        raise ex.AnswerError("mixed")
     if (rows != rows[:, :1]).any() or (columns != columns[:, :1]).any():
-        raise AnswerError("channels")
+        raise ex.AnswerError("channels")
     return torch.stack([rows[:, 0], columns[:, 0]])
 
 
 def _judge(first: torch.Tensor, second: torch.Tensor, down: int, across: int) -> None:
     rows, columns = first
     if (rows == rows[0]).all() or (columns == columns[0]).all():
-        raise AnswerError("together")
+        raise ex.AnswerError("together")
     if torch.equal(first, second):
-        raise AnswerError("frozen")
+        raise ex.AnswerError("frozen")
     if torch.equal(rows, columns):
-        raise AnswerError("diagonal")
+        raise ex.AnswerError("diagonal")
     if rows.min() > 0 or columns.min() > 0:
-        raise AnswerError("first")
+        raise ex.AnswerError("first")
     if rows.max() < down - 1 or columns.max() < across - 1:
-        raise AnswerError("last")
+        raise ex.AnswerError("last")
     places = torch.cat([first, second], 1).T @ torch.tensor([across, 1])
-    if patterned(places, down * across):
-        raise AnswerError("pattern")
-    if not even(places.bincount(minlength=down * across)):
-        raise AnswerError("uneven")
+    if ex.patterned(places, down * across):
+        raise ex.AnswerError("pattern")
+    if not ex.even(places.bincount(minlength=down * across)):
+        raise ex.AnswerError("uneven")
