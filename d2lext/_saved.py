@@ -10,7 +10,6 @@ NAMES = {
     "ResidualBlock": "compare",
     "ShardedBatches": "multi_gpu",
     "apply": "flip",
-    "as_image": "flip",
     "augmentations": "compare",
     "bf16_is_fast": "multi_gpu",
     "calibration_bins": "mixup",

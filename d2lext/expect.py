@@ -120,6 +120,13 @@ def choice(name: str, value: object, options: Sequence) -> object:
     return value
 
 
+def at_least(name: str, values: Sequence, count: int) -> Sequence:
+    """A sequence of `count` values or more."""
+    if len(values) < count:
+        raise ValueError(f"{name}: expected {count}, got {len(values)}")
+    return values
+
+
 # Functions
 
 

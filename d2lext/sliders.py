@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-from d2lext.flip import as_image
+from d2lext import expect
 
 GAP = 6
 FRAME = "#d55e00"
@@ -50,8 +50,8 @@ def explore(
     than one apart; write 0.0 for fractions. Fix other parameters with
     `functools.partial`.
 
-    `img` is a picture as `as_image` takes it, or a path; it is shrunk until its longer
-    side is `tile` pixels, and transforms that count in pixels count in these.
+    `img` is an image as `expect.image` takes it, or a path; it is shrunk until its
+    longer side is `tile` pixels, and transforms that count in pixels count in these.
     The random generators of torch, numpy and Python are left as they were.
 
     Raises TypeError or ValueError, naming the argument, for one that is not as above,
@@ -70,13 +70,9 @@ class Explorer(widgets.VBox):
     """
 
     def __init__(self, draw, img, controls, num_rows, num_cols, tile, seed):
-        for name, n in {
-            "num_rows": num_rows,
-            "num_cols": num_cols,
-            "tile": tile,
-        }.items():
-            _check_count(name, n, least=1)
-        _check_count("seed", seed, least=0)
+        for name in ("num_rows", "num_cols", "tile"):
+            expect.integer(name, locals()[name])
+        expect.integer("seed", seed, 0, MAX_SEED)
         self._draw, self._cols, self._count = draw, num_cols, num_rows * num_cols
         self._tile, self._start_seed, self._quiet = tile, seed, False
         self._img = None if img is None else self._shrunk(img)
@@ -156,7 +152,7 @@ class Explorer(widgets.VBox):
             made = self._draw(**self.values)
             if self._img is None:
                 made = made if isinstance(made, list | tuple) else [made]
-                return [as_image(m, "what draw returned") for m in made]
+                return [expect.image(m, "what draw returned") for m in made]
             if not callable(made):
                 raise TypeError(
                     f"draw: beside a picture, {_name(self._draw)} must return an "
@@ -167,7 +163,7 @@ class Explorer(widgets.VBox):
             copies = [made(self._img.copy()) for _ in range(self._count - 1)]
         return [
             self._img,
-            *(as_image(c, "what the augmentation returned") for c in copies),
+            *(expect.image(c, "what the augmentation returned") for c in copies),
         ]
 
     def _redraw(self, _=None) -> None:
@@ -273,7 +269,7 @@ def _jpeg(img: Image.Image) -> str:
 def _opened(img: object) -> Image.Image:
     """A picture, a path, or the bytes of a picture file as a PIL image."""
     if not isinstance(img, str | Path | bytes):
-        return as_image(img)
+        return expect.image(img)
     try:
         file = io.BytesIO(img) if isinstance(img, bytes) else img
         return ImageOps.exif_transpose(Image.open(file))
@@ -284,12 +280,6 @@ def _opened(img: object) -> Image.Image:
         raise ValueError(
             f"img: {what} is not a picture that can be opened; try a PNG or a JPEG"
         ) from None
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not least <= value <= MAX_SEED:
-        raise ValueError(f"{name}: expected a whole number >= {least}, got {value!r}")
 
 
 def _defaults(draw: Callable, controls: dict[str, object]) -> dict[str, object]:

@@ -340,7 +340,7 @@ def test_contact_sheet_keeps_small_pixels_square():
     ("arguments", "controls", "error", "words"),
     [
         (("flip", "CAT"), {}, TypeError, "draw: expected a function.*got str"),
-        ((T.RandomHorizontalFlip, 7), {}, TypeError, "img: expected a picture.*int"),
+        ((T.RandomHorizontalFlip, 7), {}, TypeError, "img: expected an image.*int"),
         ((T.RandomHorizontalFlip, "no.png"), {}, FileNotFoundError, "img: .*'no.png'"),
         ((T.RandomHorizontalFlip, "CAT"), {"q": (0, 1)}, TypeError, "q: .*has p"),
         ((T.RandomHorizontalFlip, "CAT"), {"p": 0.5}, TypeError, "p: expected.*0.5"),
