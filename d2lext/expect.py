@@ -318,7 +318,105 @@ def indices(name: str, y: object, n: int) -> torch.Tensor:
     return y
 
 
-# Nets and their training
+def targets(y: object, pred: torch.Tensor) -> torch.Tensor:
+    """Labels for outputs (n, classes, ...): class indices (n, ...), or probabilities.
+
+    Probabilities are floats of the shape of pred, such as one-hot or mixed labels. On a
+    GPU the values are not looked at: that would make every step wait for it.
+    """
+    shape = tuple(pred.shape)
+    if pred.ndim < 2 or shape[1] < 2:
+        raise ValueError(
+            f"net: expected outputs (n, classes), of two classes or more, got {shape}; "
+            "its accuracy is not defined"
+        )
+    soft = isinstance(y, torch.Tensor) and y.is_floating_point()
+    index = shape[:1] + shape[2:]
+    if not isinstance(y, torch.Tensor) or y.shape != (shape if soft else index):
+        raise ValueError(
+            f"y: expected class indices, integers of shape {index}, or their "
+            f"probabilities, floats of shape {shape}; got {_kind(y)}"
+        )
+    if y.device.type != "cpu":
+        return y
+    low, high = (y.sum(1) if soft else y).aminmax()
+    if soft and not (y.min() >= 0 and low > 0.99 and high < 1.01):
+        raise ValueError(
+            f"y: expected probabilities of {shape[1]} classes, which sum to 1; got "
+            f"sums from {low:.2f} to {high:.2f}, and {y.min():.2f} as the least"
+        )
+    if not soft and (low < 0 or high >= shape[1]):
+        raise ValueError(
+            f"y: expected labels from 0 to {shape[1] - 1}, since net has {shape[1]} "
+            f"outputs; got {low} to {high}"
+        )
+    return y
+
+
+def losses(l: torch.Tensor, y: torch.Tensor, loss: Callable) -> torch.Tensor:
+    """What `loss` returned for labels y: one value per label."""
+    index = y.shape[:1] + y.shape[2:] if y.is_floating_point() else y.shape
+    if l.shape not in (y.shape, index):
+        got = "one for all" if l.ndim == 0 else f"shape {tuple(l.shape)}"
+        raise ValueError(
+            f"loss: expected one value per example, shape {tuple(index)}, got {got}; "
+            'make it with reduction="none"'
+        )
+    if getattr(loss, "ignore_index", -1) >= 0:
+        raise ValueError(
+            f"loss: ignore_index={loss.ignore_index} leaves examples out of the loss, "
+            "but not out of accuracy and counts; leave them out of the data"
+        )
+    return l
+
+
+# Nets, devices and training
+
+PARALLEL = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
+
+
+def devices(value: object) -> list[torch.device]:
+    """Devices, from one or several: "cpu", "cuda:1", "mps" or torch.device."""
+    several = [value] if isinstance(value, str | torch.device) else value
+    try:
+        found = [torch.device(d) for d in several]
+    except (RuntimeError, TypeError):
+        found = []
+    if not found:
+        raise ValueError(
+            'devices: expected one or several of "cpu", "cuda:0", "mps" and the like, '
+            f"got {value!r}"
+        )
+    return found
+
+
+def parallel(net: nn.Module, processes: int) -> int:
+    """As many processes as average the gradients of all of net's weights."""
+    if processes == 1:
+        return 1
+    shared = {
+        p
+        for part in net.modules()
+        if PARALLEL & {c.__name__ for c in type(part).__mro__}
+        for p in part.parameters()
+    }
+    if any(p.requires_grad and p not in shared for p in net.parameters()):
+        raise ValueError(
+            f"net: would go its own way in each of {processes} processes; wrap all of "
+            "it, DistributedDataParallel(net), or train it apart with sync=False"
+        )
+    return processes
+
+
+def shares(examples: int, batches: int, processes: int) -> int:
+    """Examples in the smallest of so many batches, at least one for each process."""
+    smallest = examples // batches
+    if smallest < processes:
+        raise ValueError(
+            f"batch_size: {examples} examples in {batches} batches leave {smallest} "
+            f"for {processes} processes; take larger batches or fewer processes"
+        )
+    return smallest
 
 
 def device(name: str, value: object) -> torch.device:

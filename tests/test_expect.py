@@ -21,6 +21,18 @@ OTHER = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.1)
 OWN = Compose([], torch.Generator())
 
 
+Y, LOSS = torch.arange(4), nn.CrossEntropyLoss(reduction="none")
+ONE_HOT = nn.functional.one_hot(Y, 5).float()
+FROZEN = nn.Linear(2, 2).requires_grad_(False)
+
+
+class FullyShardedDataParallel(nn.Linear):
+    """Stands for PyTorch's, which needs a process group, by its name."""
+
+    def __init__(self):
+        super().__init__(2, 2)
+
+
 def of(rule, *more, **how):
     return lambda value: rule("arg", value, *more, **how)
 
@@ -226,6 +238,72 @@ RULES = {
         r"arg: expected batches with a length, .*got (list_iterator|NoneType)",
     ),
     "no batches": (of(expect.not_empty), [], [[], ()], r"arg: has no batches"),
+    "targets": (
+        lambda y: expect.targets(y, torch.zeros(4, 5)),
+        [Y, Y.byte(), ONE_HOT, torch.rand(4, 5).softmax(1), 0.3 * ONE_HOT + 0.14],
+        [Y * 1.0, Y[:, None], Y[:3], ONE_HOT.long(), torch.zeros(4, 4), [0, 1]],
+        r"y: expected class indices, integers of shape \(4,\), or .*; got",
+    ),
+    "targets out of range": (
+        lambda y: expect.targets(y, torch.zeros(4, 5)),
+        [Y + 1],
+        [Y + 2, Y - 1, Y - 100],
+        r"y: expected labels from 0 to 4, since net has 5 outputs; got -?\d+ to -?\d+",
+    ),
+    "targets of a regression": (
+        lambda y: expect.targets(y, torch.zeros(4, 5)),
+        [],
+        [torch.rand(4, 5), 2 * ONE_HOT, 2 * ONE_HOT - 0.2, ONE_HOT * NAN],
+        r"y: expected probabilities of 5 classes, which sum to 1; got sums",
+    ),
+    "targets of pixels": (
+        lambda y: expect.targets(y, torch.zeros(2, 3, 4, 4)),
+        [torch.zeros(2, 4, 4, dtype=torch.int64), torch.full((2, 3, 4, 4), 1 / 3)],
+        [torch.zeros(2, dtype=torch.int64), torch.zeros(2, 4, 4)],
+        r"y: expected class indices, integers of shape \(2, 4, 4\)",
+    ),
+    "outputs without classes": (
+        lambda pred: expect.targets(Y, pred),
+        [torch.zeros(4, 5), torch.zeros(4, 5).bfloat16()],
+        [torch.zeros(4), torch.zeros(4, 1)],
+        r"net: expected outputs \(n, classes\), of two classes or more, got \(4",
+    ),
+    "losses": (
+        lambda l: expect.losses(l, Y, LOSS),
+        [torch.zeros(4)],
+        [torch.zeros(4, 4), torch.zeros(4, 1), torch.zeros(())],
+        r"loss: expected one value per example, shape \(4,\), got (one|shape)",
+    ),
+    "losses of soft labels": (
+        lambda l: expect.losses(l, ONE_HOT, LOSS),
+        [torch.zeros(4), torch.zeros(4, 5)],
+        [torch.zeros(4, 4), torch.zeros(5)],
+        r"loss: expected one value per example, shape \(4,\), got",
+    ),
+    "losses that leave labels out": (
+        lambda i: expect.losses(Y, Y, nn.CrossEntropyLoss(ignore_index=i)),
+        [-100],
+        [0, 255],
+        r"loss: ignore_index=\d+ leaves examples out",
+    ),
+    "devices": (
+        expect.devices,
+        ["cpu", torch.device("cuda", 1), ["cuda:0", "cpu"]],
+        [None, [], "gpu", ["cpu", None], 1.5],
+        r'devices: expected one or several of "cpu".* got',
+    ),
+    "shares": (
+        lambda batches: expect.shares(50, batches, 3),
+        [1, 16],
+        [17, 50],
+        r"batch_size: 50 examples .* leave [12] for 3 processes",
+    ),
+    "parallel": (
+        lambda net: expect.parallel(net, 2),
+        [FullyShardedDataParallel(), nn.Sequential(FullyShardedDataParallel()), FROZEN],
+        [NET, nn.Sequential(FullyShardedDataParallel(), NET)],
+        r"net: would go its own way in each of 2 processes",
+    ),
 }
 
 
