@@ -57,7 +57,7 @@ def _processor() -> str:
 
 def describe(net: torch.nn.Module, train_iter, device: torch.device) -> dict:
     """What was trained, on which data and where, ready for JSON."""
-    dataset = train_iter.dataset
+    dataset = getattr(train_iter, "dataset", train_iter)
     source = getattr(dataset, "source", type(dataset).__name__)
     return {
         "net": type(net).__name__,

@@ -4,13 +4,22 @@ import json
 import math
 import re
 import threading
+import warnings
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
+from torchvision.transforms import v2
 
 import d2lext
 from d2lext import multi_gpu
@@ -68,9 +77,18 @@ def train(net=None, data=None, loss=LOSS, epochs=2, lr=0.01, **more) -> History:
 # Devices
 
 
-def test_without_a_gpu_the_devices_are_the_cpu() -> None:
-    expected = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
-    assert try_all_gpus() == (expected or CPU)
+def test_gpus_that_cannot_compute_are_left_out_with_a_note(monkeypatch) -> None:
+    """This machine has none, so that one which is listed cannot compute."""
+    if torch.cuda.is_available():
+        assert try_all_gpus()[0] == torch.device("cuda", 0)
+        return
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    multi_gpu._computes.cache_clear()
+    with pytest.warns(UserWarning, match="cuda:0 is not used: .*previous-versions"):
+        assert try_all_gpus() == CPU
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is tried once
+        assert try_all_gpus() == CPU
 
 
 def test_devices_are_looked_up_when_called(monkeypatch, capsys) -> None:
@@ -104,6 +122,62 @@ def test_step_is_gradient_descent_on_the_sum_of_the_losses() -> None:
     assert l.shape == hits.shape == ()
     assert l.item() == pytest.approx(loss.item())
     assert hits.item() == (log_p.argmax(1) == y).sum().item()
+
+
+class Copies(TorchDispatchMode):
+    """Counts what goes to the device `meta`, and what is fetched from it."""
+
+    def __init__(self):
+        super().__init__()
+        self.there = self.back = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **kwargs or {})
+        given = {x.device.type for x in args if isinstance(x, torch.Tensor)}
+        comes = out.device.type if isinstance(out, torch.Tensor) else "cpu"
+        self.there += given == {"cpu"} and comes == "meta"
+        fetches = out is not None and not isinstance(out, tuple | list)
+        self.back += "meta" in given and comes == "cpu" and fetches
+        return out
+
+
+def test_a_step_fetches_nothing_from_its_device() -> None:
+    net = make_net().to("meta")
+    X, y = next(iter(make_iter()))
+    with Copies() as copies:
+        train_batch_ch13(net, X, y, LOSS, sgd(net), ["meta"])
+    assert copies.there == 2 and copies.back == 0
+    with pytest.raises(RuntimeError), copies:  # the count does see what is fetched
+        net(X.to("meta")).sum().item()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_waits_for_no_gpu() -> None:
+    net = make_net().cuda()
+    run = (*next(iter(make_iter())), LOSS, sgd(net), "cuda")
+    train_batch_ch13(net, *run)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        train_batch_ch13(net, *run)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_default_dtype_and_device_are_let_be() -> None:
+    """Images stay float32 where new nets are float64, and tensors appear elsewhere."""
+    data, expected = [*make_iter()], make_net().double()
+    net = copy.deepcopy(expected)
+    train_ch13(expected, data, data, LOSS, sgd(expected), 1, CPU, amp=False)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        train_ch13(net, data, data, LOSS, sgd(net), 1, CPU, amp=False)
+        assert evaluate_accuracy_gpu(net, data) >= 0
+        assert len([*ShardedBatches(20, 4)]) == 5
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert torch.equal(flat(net), flat(expected))
 
 
 def test_step_takes_a_list_of_inputs() -> None:
@@ -175,18 +249,53 @@ def test_bfloat16_is_close_to_float32_and_another_computation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "net", "loss", "words"),
+    ("y", "net", "loss", "words"),
     [
-        ([0, 1, 2, 5], make_net(), LOSS, r"y: .*0 to 4.* 5 outputs; got 0 to 5"),
-        ([0, 1, 2, -1], make_net(), LOSS, r"y: .*got -1 to 2"),
-        ([0, 1, 2, 3], make_net(), nn.CrossEntropyLoss(), r"loss: .*reduction"),
-        ([0, 1, 2, 3], make_net().to("meta"), LOSS, r'net: is on meta.*net\.to\("cpu'),
+        ([0, 1, 2, 5], make_net(), LOSS, "y: .*0 to 4"),
+        ([0, 1, 2, 3], make_net(), nn.CrossEntropyLoss(), "loss: .*reduction"),
+        ([0, 1, 2, 3], make_net().to("meta"), LOSS, "net: is on meta"),
     ],
 )
-def test_bad_steps_name_the_argument(labels, net, loss, words: str) -> None:
-    X, y = torch.rand(4, 3, 6, 6), torch.tensor(labels)
+def test_bad_steps_name_the_argument(y, net, loss, words: str) -> None:
+    before = copy.deepcopy(net)
+    run = (net, torch.rand(4, 3, 6, 6), torch.tensor(y), loss, sgd(net, 1), CPU)
     with pytest.raises(ValueError, match=words):
-        train_batch_ch13(net, X, y, loss, sgd(net), CPU)
+        train_batch_ch13(*run)
+    pairs = zip(net.parameters(), before.parameters(), strict=True)
+    assert all(p.is_meta or torch.equal(p, q) for p, q in pairs)
+
+
+def test_soft_labels_are_counted_by_their_likeliest_class() -> None:
+    net, n = make_net(), 10  # as many as would be counted ten times
+    X, y = torch.rand(n, 3, 6, 6), torch.rand(n, 5).softmax(1)
+    l, hits = train_batch_ch13(copy.deepcopy(net), X, y, LOSS, sgd(net), CPU, False)
+    right = (net(X).argmax(1) == y.argmax(1)).sum().item()
+    assert hits.item() == right
+    assert l.item() == pytest.approx(-(y * net(X).log_softmax(1)).sum().item())
+    assert evaluate_accuracy_gpu(net, [(X, y)], amp=False) == right / n
+    points = [*train_epochs(net, [(X, y)], [(X, y)], LOSS, sgd(net, 0), 1, "cpu")]
+    assert points[-1].train_acc == points[-1].test_acc == right / n
+
+
+@pytest.mark.parametrize("mix", [v2.MixUp, v2.CutMix])
+def test_torchvisions_mixing_recipe(mix) -> None:
+    """`collate_fn` as torchvision's gallery has it."""
+    mix = mix(num_classes=5)
+    dataset = make_iter().dataset
+    loader = DataLoader(
+        dataset, 4, collate_fn=lambda batch: mix(*default_collate(batch))
+    )
+    history = train(data=loader)
+    assert history[-1].examples == 40 and 0 <= history[-1].train_acc <= 1
+
+
+def test_labels_of_pixels() -> None:
+    net, X = nn.Conv2d(3, 5, 1), torch.rand(4, 3, 6, 6)
+    y = torch.randint(0, 5, (4, 6, 6))
+    right = (net(X).argmax(1) == y).float().mean().item()
+    points = [*train_epochs(net, [(X, y)], [(X, y)], LOSS, sgd(net, 0), 1, CPU)]
+    assert points[-1].train_acc == pytest.approx(right, abs=0.02)  # bfloat16
+    assert points[-1].examples == 4
 
 
 # Evaluation
@@ -270,16 +379,45 @@ def test_channels_last_changes_no_result() -> None:
     assert torch.allclose(flat(net), flat(plain), atol=1e-5)
 
 
-@pytest.mark.parametrize("epochs", [0, -1, 1.5])
-def test_epochs_that_cannot_be(epochs) -> None:
-    with pytest.raises(ValueError, match=f"num_epochs: .*{epochs}"):
-        train(epochs=epochs)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"epochs": 0}, "num_epochs: .*0"),
+        ({"epochs": 1.5}, "num_epochs: .*1.5"),
+        ({"data": []}, "train_iter: has no batches"),
+        ({"data": iter([])}, "train_iter: .*with a length.*iterator"),
+        ({"test": []}, "test_iter: has no batches"),
+        ({"test": None}, "test_iter: .*NoneType"),
+        ({"devices": "gpu"}, "devices: .*got 'gpu'"),
+    ],
+)
+def test_bad_runs_name_the_argument(arguments, words) -> None:
+    net, given = make_net(), {"data": make_iter(), "test": make_iter(), "epochs": 1}
+    data, test, epochs, *devices = (given | arguments).values()
+    run = (net, data, test, LOSS, sgd(net), epochs, *devices)
+    before = flat(net)
+    with pytest.raises((TypeError, ValueError), match=words):
+        train_ch13(*run)
+    assert torch.equal(flat(net), before)
 
 
-def test_nothing_to_train_on() -> None:
-    empty = DataLoader(TensorDataset(torch.empty(0, 3, 6, 6), torch.empty(0)), 4)
-    with pytest.raises(ValueError, match="train_iter: has no batches"):
-        train(data=empty)
+def test_a_list_of_batches_is_a_data_iterator() -> None:
+    loader, other = make_iter(), make_net()
+    history = train(data=[*loader])
+    assert [p[:5] for p in history] == [p[:5] for p in train(other, loader)]
+
+
+def test_all_who_draw_hear_which_epoch_begins() -> None:
+    class Told(list):
+        def set_epoch(self, epoch):
+            self.epoch = epoch
+
+    inner, sampler = Told(make_iter().dataset), Told(range(20))
+    loader = DataLoader(
+        Subset(inner, range(20)), batch_sampler=BatchSampler(sampler, 4, False)
+    )
+    train(data=loader, epochs=3)
+    assert inner.epoch == sampler.epoch == 2
 
 
 def test_lazy_layers_are_refused() -> None:
@@ -295,9 +433,12 @@ def test_a_trainer_of_another_net_is_refused() -> None:
 
 @pytest.mark.parametrize("devices", ["cpu", torch.device("cpu"), ["cpu"]])
 def test_one_device_needs_no_list(devices) -> None:
-    net = make_net()
-    run = (net, make_iter(), make_iter(), LOSS, sgd(net), 1)
+    net, data = make_net(), make_iter()
+    run = (net, data, data, LOSS, sgd(net), 1)
     assert len(train_ch13(*run, devices).epochs()) == 1
+    assert len([*train_epochs(*run, devices)]) == 5
+    train_batch_ch13(net, *next(iter(data)), LOSS, sgd(net), devices)
+    assert evaluate_accuracy_gpu(net, data, "cpu") >= 0
 
 
 def fails_in_step(step: int, what):
@@ -432,7 +573,7 @@ def test_batches_do_not_depend_on_the_number_of_processes() -> None:
         ({"num_examples": 0}, "num_examples: .*>= 1, got 0"),
         ({"batch_size": 0}, "batch_size: .*got 0"),
         ({"batch_size": "4"}, "batch_size: .*got '4'"),
-        ({"rank": 2, "world_size": 2}, "rank: expected 0 to 1.*got 2"),
+        ({"rank": 2, "world_size": 2}, "rank: .*from 0 to 1, got 2"),
     ],
 )
 def test_shares_that_cannot_be(arguments, words) -> None:
