@@ -1,71 +1,111 @@
 """8.1: settings that beat the lesson's."""
 
-import json
+import dataclasses
+from collections.abc import Iterable
 
 import torch
 
-from d2lext.course.exercises import Answer, AnswerError, kind
-from d2lext.images import data_path
+from d2lext.course import exercises as ex
+from d2lext.runs import content, final
 
 WORDS = {
-    "right": "by more than the spread of the difference, within the budget. "
-    "(Settings that are just as good get here one time in six: more seeds tell.)",
-    "empty": "the list is empty. Has your training been recorded?",
+    "right": "chosen on held-out images, confirmed with fresh seeds, and better by "
+    "more than chance allows after so many tries.",
+    "empty": "the list is empty. Have your runs been recorded?",
+    "foreign": "a run is not one of `python -m d2lext.train`: it has no {found}.",
     "data": "some runs are on other data than the sample: {found}.",
     "budget": "a run may see {wanted:,} images; one has seen {found:,}.",
     "net": "a run has a net of {found:,} parameters; the lesson's has {wanted:,}.",
-    "several": "the runs are of different settings. Give those of one.",
-    "few": "there are {found} different seeds. Train at least {wanted}.",
+    "unconfirmed": "all runs are on held-out images. Confirm the settings that you "
+    "chose: other seeds, without --num-val.",
+    "several": "the runs on test images are of different settings. Confirm one.",
     "same": "that is the lesson's own policy; find another.",
+    "unchosen": "there is no run of these settings on held-out images: choose there "
+    "(--num-val 1000), not on the test images.",
+    "better": "on held-out images {found} did better, {wanted:.1f}%. Confirm that.",
+    "fresh": "seed {found} was used to choose already. Confirm with others.",
+    "few": "there are {found} different seeds on test images. Train at least {wanted}.",
     "lower": "the mean test accuracy is {found:.1f}%, the lesson's {wanted:.1f}%.",
     "noise": "{found:.1f}% is more than the lesson's {wanted:.1f}%, but with this "
-    "spread a difference up to {spread:.1f} points may be chance.",
+    "spread, and after {tries} tries, {spread:.1f} points more may be chance.",
 }
+SEEDS = 5
+SHUFFLES = 20_000
 
 
-def check(answer: Answer) -> None:
+def check(answer: ex.Answer) -> None:
     runs = answer()
     if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
-        raise AnswerError("type", wanted="a list of runs", got=kind(runs))
+        raise ex.AnswerError("type", wanted="a list of runs", got=ex.kind(runs))
     if not runs:
-        raise AnswerError("empty")
-    best = _best_of_lesson_8()
+        raise ex.AnswerError("empty")
+    lesson = content("sample_policies.json")["runs"]
+    lesson = [run for run in lesson if run["policy"] == "all"]
+    for run in runs:
+        for name in ("policy", "seed", "data", "examples", "parameters", "test_acc"):
+            if name not in run:
+                raise ex.AnswerError("foreign", found=name)
+        if run["data"] != lesson[0]["data"]:
+            raise ex.AnswerError("data", found=run["data"])
+        for key, name in (("budget", "examples"), ("net", "parameters")):
+            if run[name] > lesson[0][name]:
+                raise ex.AnswerError(key, found=run[name], wanted=lesson[0][name])
+    tries: dict[tuple, list[dict]] = {}
+    confirmed = [run for run in runs if not run.get("num_val")]
     for run in runs:
         if run.get("num_val"):
-            raise AnswerError("data", found="training images that were held out")
-        if run["data"] != best[0]["data"]:
-            raise AnswerError("data", found=run["data"])
-        for key, name in (("budget", "examples"), ("net", "parameters")):
-            if run[name] > best[0][name]:
-                raise AnswerError(key, found=run[name], wanted=best[0][name])
-    if len({_settings(run) for run in runs}) > 1:
-        raise AnswerError("several")
-    runs = list({run["seed"]: run for run in runs}.values())
-    if len(runs) < 3:
-        raise AnswerError("few", found=len(runs), wanted=3)
-    if _settings(runs[0]) == _settings(best[0]):
-        raise AnswerError("same")
-    ours, theirs = (
-        torch.tensor([100 * run["test_acc"][-1] for run in group]).double()
-        for group in (runs, best)
-    )
-    numbers = {"found": ours.mean().item(), "wanted": theirs.mean().item()}
-    if ours.mean() <= theirs.mean():
-        raise AnswerError("lower", **numbers)
-    # The standard deviation of the difference of two means.
-    spread = sum(accs.var() / len(accs) for accs in (ours, theirs)).sqrt().item()
-    if ours.mean() - theirs.mean() < spread:
-        raise AnswerError("noise", spread=spread, **numbers)
-
-
-def _best_of_lesson_8() -> list[dict]:
-    file = data_path("results") / "sample_policies.json"
-    runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
-    return [run for run in runs if run["policy"] == "all"]
+            tries.setdefault(_settings(run), []).append(run)
+    _judge(tries, confirmed, _settings(lesson[0]))
+    once = {run["seed"]: run for run in confirmed}.values()
+    _compare(_last(once), _last(lesson), len(tries))
 
 
 def _settings(run: dict) -> tuple:
-    policy = {"all": "flip+rescale+color"}.get(run["policy"], run["policy"])
-    mixed = (run.get("mixup_alpha", 0), run.get("cutmix_alpha", 0))
-    names = ("net", "epochs", "batch_size", "lr", "weight_decay", "label_smoothing")
-    return (policy, *mixed, *(run[name] for name in names))
+    """All that makes a difference between runs besides the seed."""
+    from d2lext.train import Config
+
+    parts = {"all": "flip+rescale+color"}.get(run["policy"], run["policy"]).split("+")
+    others = {"policy", "seed", "num_val", "amp"}
+    fields = [f for f in dataclasses.fields(Config) if f.name not in others]
+    values = (run.get(f.name, f.default) for f in fields)
+    return (frozenset(parts), *(tuple(v) if isinstance(v, list) else v for v in values))
+
+
+def _judge(tries: dict, confirmed: list[dict], lesson: tuple) -> None:
+    """Whether settings were chosen on held-out images, and confirmed once."""
+    if not confirmed:
+        raise ex.AnswerError("unconfirmed")
+    if len({_settings(run) for run in confirmed}) > 1:
+        raise ex.AnswerError("several")
+    chosen = _settings(confirmed[0])
+    if chosen == lesson:
+        raise ex.AnswerError("same")
+    if chosen not in tries:
+        raise ex.AnswerError("unchosen")
+    best = max(tries.values(), key=lambda runs: _last(runs).mean())
+    if best is not tries[chosen]:
+        found, wanted = best[0]["policy"], _last(best).mean().item()
+        raise ex.AnswerError("better", found=found, wanted=wanted)
+    seeds = {run["seed"] for run in confirmed}
+    for used in seeds & {run["seed"] for run in tries[chosen]}:
+        raise ex.AnswerError("fresh", found=used)
+    if len(seeds) < SEEDS:
+        raise ex.AnswerError("few", found=len(seeds), wanted=SEEDS)
+
+
+def _last(runs: Iterable[dict]) -> torch.Tensor:
+    return 100 * torch.tensor(final(runs), dtype=torch.float64)
+
+
+def _compare(ours: torch.Tensor, theirs: torch.Tensor, tries: int) -> None:
+    numbers = {"found": ours.mean().item(), "wanted": theirs.mean().item()}
+    if ours.mean() <= theirs.mean():
+        raise ex.AnswerError("lower", **numbers)
+    # How large a difference would be if all of these were dealt into two groups by
+    # chance. Of so many tries one gets beyond this in 5 of 100 cases.
+    accs, n = torch.cat([ours, theirs]), len(ours)
+    dealt = accs[torch.rand(SHUFFLES, len(accs)).argsort(1)]
+    chance = dealt[:, :n].mean(1) - dealt[:, n:].mean(1)
+    spread = chance.quantile(1 - 0.05 / tries).item()
+    if ours.mean() - theirs.mean() <= spread + 1e-9:
+        raise ex.AnswerError("noise", spread=spread, tries=tries, **numbers)
