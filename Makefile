@@ -30,10 +30,8 @@ setup: .venv/.ready
 		$(if $(shell $(SETUP) --stale),FORCE)
 	@$(SETUP)
 
-# JupyterLab refuses to run as root (in a container, say) unless told to.
 lab: .venv/.ready
-	@$(RUN) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$$PWD" \
-		$$([ "$$(id -u)" != 0 ] || echo --allow-root) $(LAB_ARGS) notebooks/01_flip.ipynb
+	@$(RUN) -m d2lext lab $(LAB_ARGS)
 
 # loadfile keeps the cells of a lesson, which share a kernel, on one worker.
 test: .venv/.ready
@@ -49,18 +47,19 @@ bench: .venv/.ready
 	done
 
 doctor: .venv/.ready
-	@$(RUN) -m d2lext.course.doctor
+	@$(RUN) -m d2lext doctor
 
 cifar10: .venv/.ready
-	@$(RUN) -m d2lext.images --download $(if $(URL),--url '$(URL)')
+	@$(RUN) -m d2lext cifar10 $(if $(URL),--url '$(URL)')
 
 answers: .venv/.ready
-	@$(RUN) -m d2lext.course.answers $(if $(RESTORE),restore,save)
+	@$(RUN) -m d2lext answers $(if $(RESTORE),restore,save)
 
 update student: .venv/.ready
-	@$(RUN) -m d2lext.course.answers $@
+	@$(RUN) -m d2lext answers $@
 
 notebooks: .venv/.ready
+	$(RUN) -m tools.address
 	$(RUN) -m tools.collect
 	$(RUN) -m tools.execute
 

@@ -27,7 +27,8 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity, extract_archive
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+from d2lext.places import COURSE, DATA
+
 VARIABLE = "D2LEXT_CIFAR10"
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -83,9 +84,10 @@ def data_path(name: str) -> Path:
 
     Raises FileNotFoundError, with the names that exist, for a file that is not there.
     """
-    path = DATA / name
+    folder = COURSE / "data"
+    path = folder / name
     if not path.exists():
-        there = sorted(p.name for p in DATA.glob("*")) if DATA.is_dir() else []
+        there = sorted(p.name for p in folder.glob("*")) if folder.is_dir() else []
         raise FileNotFoundError(
             f"no {name!r} in the course's data folder, which has: "
             f"{', '.join(there) or 'nothing'}; `git checkout data` restores it"
@@ -240,6 +242,8 @@ def _folder(root: str | os.PathLike | None, create: bool = False) -> Path:
                 f"holds {CIFAR10.base_folder}, {CIFAR10.filename} or train/ and test/"
             )
         return folder
+    if create:
+        DATA.mkdir(parents=True, exist_ok=True)
     return DATA
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 import torchvision
 
-from d2lext.images import DATA, data_path
+from d2lext.images import data_path
+from d2lext.places import DATA
 
 VARIABLE = "D2LEXT_RUNS"
 DATA_NAMES = {  # by the kind of their source
@@ -90,6 +91,8 @@ def record_run(run: dict) -> None:
         return
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **run}) + "\n"
     try:
+        if DATA in path.parents:
+            DATA.mkdir(parents=True, exist_ok=True)
         # One write to a file opened for appending: lines of many kernels do not mix.
         with path.open("ab", buffering=0) as file:
             file.write(line.encode())

@@ -38,7 +38,7 @@ def python311() -> str:
 def test_conda_installs_python_311_and_pip() -> None:
     conda, pip = sections()
     assert conda == ["python=3.11", "pip"]
-    assert pip == ["-e .[dev]"]
+    assert pip == ["-e .[lab,d2l,dev]"]
 
 
 @pytest.mark.slow

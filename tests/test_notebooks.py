@@ -17,6 +17,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 import d2lext
+from tools import address
 from tools.collect import SAVE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,11 +133,10 @@ def small_cells(lesson: Lesson) -> list[str]:
 def d2lext_first(lesson: Lesson) -> list[str]:
     """In a cell of its own, before torch, since its OpenMP setting counts."""
     first, *others = lesson.code
-    imports = [n for n in ast.walk(tree(first)) if isinstance(n, ast.Import)]
-    if [ast.unparse(node) for node in imports] != [IMPORTED]:
-        return [f"{first.id}: does not import d2lext as d2l alone"]
-    again = (f"{c.id}: imports d2lext again" for c in others if IMPORTED in c.source)
-    return list(again)
+    again = [f"{c.id}: imports d2lext again" for c in others if IMPORTED in c.source]
+    if first.source != address.first_cell(address.address()):
+        return [f"{first.id}: not as `python -m tools.address` writes it", *again]
+    return again
 
 
 def no_semicolons(lesson: Lesson) -> list[str]:
@@ -311,7 +311,7 @@ See [the picture](picture.png), [a part](08_next.ipynb#part), [above](#above),
 ## Read on
 """
 CODE = {
-    "import": "import d2lext as d2l",
+    "import": address.first_cell(address.address()),
     "setup": "from d2lext import apply\nd2l.plt, d2l.explore",
     "save": f"{SAVE}\n" + "x = 1\n" * 34,
     "knobs": "epochs = 1",
@@ -418,7 +418,6 @@ BROKEN = [
     (small_cells, source("save", f"{SAVE}\n" + "x = 1\n" * 35)),
     (d2lext_first, without("import")),
     (d2lext_first, source("import", "import torch\nimport d2lext as d2l")),
-    (d2lext_first, source("import", "import d2lext")),
     (d2lext_first, source("setup", "import d2lext as d2l")),
     (no_semicolons, source("setup", "d2l.plt.plot([1]);\n")),
     (ignored_cells_are_asserted, tagged("command", "nbval-ignore-output")),

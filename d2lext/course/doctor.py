@@ -219,7 +219,7 @@ def diagnose(checks: tuple[Callable[[], Finding], ...] = CHECKS) -> Iterator[Fin
             yield WRONG, f"{check.__name__}: {type(error).__name__}: {error}"
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     marks = set()
     for mark, words in diagnose():
         print(f"{mark}  {words}", flush=True)

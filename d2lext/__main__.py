@@ -1,0 +1,76 @@
+"""The course's commands: `d2lext COMMAND`, or `python -m d2lext COMMAND`.
+
+    lab [FOLDER]     open the lessons in JupyterLab; where there is no clone of the
+                     course, copies of them in FOLDER, by default `notebooks`
+    doctor           say what of the installation is in order, and what to do about it
+    cifar10          download CIFAR-10 (170 MB)
+    answers save     keep your answers to the exercises; also restore, update, student
+    train            train without a notebook
+
+`--help` after a command says more.
+"""
+
+import importlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from d2lext.places import CHECKOUT, COURSE, PACKAGE
+
+MODULES = {
+    "doctor": ("d2lext.course.doctor", []),
+    "cifar10": ("d2lext.images", ["--download"]),
+    "answers": ("d2lext.course.answers", []),
+    "train": ("d2lext.train", []),
+}
+
+
+def copy_lessons(folder: Path) -> None:
+    """Copy those that the folder lacks; a file of the reader's is never replaced."""
+    lessons = COURSE / "notebooks"
+    for path in sorted(lessons.rglob("*.ipynb")):
+        target = folder / path.relative_to(lessons)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            shutil.copyfile(path, target)
+            print(f"copied {target}")
+
+
+def lab(args: list[str]) -> int:
+    """Open a clone's lessons, or those of a folder; `args` go on to JupyterLab."""
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise OSError('JupyterLab is missing: pip install "jupyterlab>=4"')
+    root, folder = CHECKOUT, COURSE / "notebooks"
+    if (named := bool(args) and args[0][0] != "-") or CHECKOUT is None:
+        root = folder = Path(args.pop(0) if named else "notebooks").resolve()
+        copy_lessons(folder)
+    # It allows large uploads, and asks nothing about news.
+    paths = [os.environ.get("JUPYTER_CONFIG_PATH"), str(PACKAGE / "course/lab")]
+    config = {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]
+    if hasattr(os, "getuid") and os.getuid() == 0:  # in a container, say
+        command.append("--allow-root")
+    command += [*args, str(min(folder.glob("*.ipynb")))]
+    return subprocess.call(command, env=os.environ | config)
+
+
+def main(argv: list[str] | None = None) -> int:
+    command, *args = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        if command == "lab":
+            return lab(args)
+    except OSError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    if command not in MODULES:
+        print(__doc__)
+        return int(command not in ("-h", "--help"))
+    module, first = MODULES[command]
+    return importlib.import_module(module).main([*first, *args])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""A wheel, where readers have their own packages: none changes, every lesson runs."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import d2lext.__main__ as commands
+from d2lext import places
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+KERNEL = ["ipykernel==6.17.1", "ipython==7.34.0", "ipywidgets==7.7.1", "nbclient"]
+THERE = {
+    # Today's, with the older ones that Colab keeps; no d2l.
+    "current": ["torch", "torchvision", "matplotlib", "pandas==2.2.2", *KERNEL],
+    # The lowest that pyproject.toml allows.
+    "lowest": [
+        *("torch==2.4.0", "torchvision==0.19.0", "matplotlib==3.7.0", "numpy<2"),
+        *("pillow==10.1.0", "filelock==3.12.0", "platformdirs==3.0.0", *KERNEL),
+    ],
+}
+EXECUTE = """
+import sys, nbclient, nbformat
+nb = nbformat.read(sys.argv[1], as_version=4)
+nbclient.NotebookClient(nb, timeout=600, kernel_name="python3").execute()
+"""
+
+
+def uv(*args: str | Path) -> str:
+    command = [sys.executable, "-m", "uv", *map(str, args)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def alone() -> dict[str, str]:
+    """The environment of a reader: none of this process's own settings."""
+    own = ("PYTHON", "D2LEXT_", "JUPYTER", "VIRTUAL_ENV")
+    return {k: v for k, v in os.environ.items() if not k.startswith(own)}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, so that nothing is left in the clone."""
+    source, out = map(tmp_path_factory.mktemp, ("source", "wheel"))
+    names = ("d2lext", "data", "notebooks", "setup.py", "pyproject.toml", "MANIFEST.in")
+    hidden = shutil.ignore_patterns("__pycache__", "cifar-10-*", ".ipynb_checkpoints")
+    for name in (*names, "README.md", "LICENSE", "LICENSE-lessons"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=hidden)
+        else:
+            shutil.copy(ROOT / name, source)
+    uv(
+        "build",
+        "--wheel",
+        "--no-build-isolation",
+        "-p",
+        sys.executable,
+        "-o",
+        out,
+        source,
+    )
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module", params=THERE)
+def python(request, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment into which the wheel was installed, changing nothing in it."""
+    folder = tmp_path_factory.mktemp("environment")
+    python = folder / "bin/python"
+    uv("venv", "--clear", "--seed", "--python", sys.executable, folder)
+    uv("pip", "install", "--python", python, *THERE[request.param])
+    before = uv("pip", "freeze", "--python", python).splitlines()
+    uv("pip", "install", "--python", python, wheel)
+    after = uv("pip", "freeze", "--python", python).splitlines()
+    assert [line for line in after if "d2lext" not in line] == before
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_alone(python: Path, lesson: Path, tmp_path: Path) -> None:
+    """In an empty folder, with nothing of the course beside it."""
+    (home := tmp_path / "home").mkdir()
+    (here := tmp_path / "ein Ordner 课").mkdir()
+    shutil.copy(lesson, here)
+    done = subprocess.run(
+        [python, "-c", EXECUTE, lesson.name],
+        cwd=here,
+        env=alone() | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [path.name for path in here.iterdir()] == [lesson.name]
+
+
+@pytest.mark.slow
+def test_commands_of_a_wheel(python: Path, tmp_path: Path) -> None:
+    """They say what they can; lessons are copied, a reader's are not touched."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/01_flip.ipynb").write_text("mine")
+    code = "from d2lext import __main__ as m; m.copy_lessons(m.Path('mine').resolve())"
+    subprocess.run([python, "-c", code], cwd=tmp_path, env=alone(), check=True)
+    there = {path.name for path in (tmp_path / "mine").glob("*.ipynb")}
+    assert there == {path.name for path in LESSONS}
+    assert (tmp_path / "mine/01_flip.ipynb").read_text() == "mine"
+    run = {"cwd": tmp_path, "env": alone(), "capture_output": True, "text": True}
+    program = python.with_name("d2lext")
+    lab = subprocess.run([program, "lab", "mine"], **run)
+    assert lab.returncode == 1 and 'pip install "jupyterlab>=4"' in lab.stderr
+    told = subprocess.run([program, "--help"], **run)
+    assert told.returncode == 0 and "lab [FOLDER]" in told.stdout
+    assert subprocess.run([program, "lib"], **run).returncode == 1
+    assert "Traceback" not in subprocess.run([program, "doctor"], **run).stderr
+
+
+def test_in_a_clone_everything_is_the_clones() -> None:
+    assert places.CHECKOUT == places.COURSE == ROOT
+    assert places.DATA == ROOT / "data"
+
+
+@pytest.mark.parametrize("command", commands.MODULES)
+def test_commands_hand_over(command: str, capsys) -> None:
+    if command == "doctor":
+        pytest.skip("has no --help; it runs above")
+    with pytest.raises(SystemExit) as stopped:
+        commands.main([command, "--help"])
+    assert stopped.value.code == 0 and "usage: " in capsys.readouterr().out

@@ -1,0 +1,77 @@
+"""Write where the course can be had from into the lessons and the README.
+
+`python -m tools.address` does it, as a part of `make notebooks`. The address is one
+constant, `address` below [tool.d2lext] in pyproject.toml: the repository's on GitHub,
+such as https://github.com/OWNER/NAME. While it is empty there are no links to Colab,
+Kaggle and Binder, and the first cell of a lesson asks for an address.
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+CELL = """\
+# In Colab, on Kaggle or on a hub: take the first # off the next line, and run this.
+# %pip install --quiet {}
+try:
+    import d2lext as d2l
+except ModuleNotFoundError:
+    raise SystemExit("d2lext is not installed here: see the lines above") from None"""
+LAUNCH = {
+    "Colab": "https://colab.research.google.com/github/{repo}/blob/main/{path}",
+    "Kaggle": "https://kaggle.com/kernels/welcome?src={address}/blob/main/{path}",
+    "Binder": "https://mybinder.org/v2/gh/{repo}/main?labpath={path}",
+}
+BADGES = "<!-- The next line is written by tools/address.py. -->\n"
+
+
+def address(root: Path = ROOT) -> str:
+    with (root / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)["tool"]["d2lext"]["address"].rstrip("/")
+
+
+def first_cell(address: str) -> str:
+    """What stands first in every lesson: it says what to do, and installs nothing."""
+    return CELL.format(f"git+{address}" if address else "ADDRESS-OF-THE-COURSE")
+
+
+def launch(address: str, path: str) -> str:
+    """Links that open a notebook elsewhere, in Markdown; none without an address."""
+    repo = address.removeprefix("https://github.com/")
+    links = (
+        f"[{name}]({link.format(repo=repo, address=address, path=path)})"
+        for name, link in LAUNCH.items()
+    )
+    return " · ".join(links) if address else ""
+
+
+def main(root: Path = ROOT) -> int:
+    here = address(root)
+    for path in sorted((root / "notebooks").rglob("*.ipynb")):
+        nb = nbformat.read(path, as_version=4)
+        first = next(cell for cell in nb.cells if cell.cell_type == "code")
+        if "import d2lext as d2l" not in first.source:
+            words = "the first code cell does not import d2lext"
+            print(f"{path.name}: {words}", file=sys.stderr)
+            return 1
+        if first.source != first_cell(here):
+            first.source = first_cell(here)
+            nbformat.write(nb, path)
+            print(f"{path.name}: wrote its first cell")
+    readme = root / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    links = launch(here, "notebooks/01_flip.ipynb")
+    line = f"Open lesson 1 in {links}." if links else ""
+    new = re.sub(f"({re.escape(BADGES)}).*", lambda match: match[1] + line, text)
+    if new != text:
+        readme.write_text(new, encoding="utf-8", newline="\n")
+        print("README.md: wrote its links")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
