@@ -1,7 +1,6 @@
 """Collected from notebooks/: which module holds each saved name."""
 
 NAMES = {
-    "AdditiveMarginHead": "mixup",
     "AlternatingFlip": "compare",
     "FocalLoss": "mixup",
     "History": "multi_gpu",
@@ -18,10 +17,12 @@ NAMES = {
     "draw_lam": "mixup",
     "evaluate_accuracy_gpu": "multi_gpu",
     "expected_calibration_error": "mixup",
+    "film": "questions",
     "init_weights": "compare",
     "load_cifar10": "cifar10",
     "mixup_criterion": "mixup",
     "mixup_data": "mixup",
+    "new_camera": "questions",
     "predict": "multi_gpu",
     "resnet18": "compare",
     "set_figsize": "flip",

@@ -308,14 +308,46 @@ def floats(name: str, x: object) -> torch.Tensor:
     return x
 
 
-def indices(name: str, y: object, n: int) -> torch.Tensor:
-    """Class indices of n examples: integers (n,)."""
+def indices(name: str, y: object, n: int, soft: bool = False) -> torch.Tensor:
+    """Class indices of n examples: integers (n,); if `soft`, or floats (n, classes)."""
     fits = isinstance(y, torch.Tensor) and y.dtype in INTEGERS and y.ndim == 1
     wanted = "class indices, a tensor of integers of shape (n,)"
+    if soft and isinstance(y, torch.Tensor) and not fits:
+        fits = y.is_floating_point() and y.ndim == 2
+        wanted += ", or probabilities of shape (n, classes)"
     _need(fits, name, wanted, _kind(y), TypeError)
     if len(y) != n:
         raise ValueError(f"{name}: has {len(y)} labels for {n} examples")
     return y
+
+
+def shape(name: str, x: torch.Tensor, words: str) -> torch.Tensor:
+    """A tensor of as many dimensions as the words name, such as (n, c, h, w)."""
+    _need(x.ndim == words.count(",") + 1, name, f"shape {words}", tuple(x.shape))
+    return x
+
+
+def mixable(x: object, y: object, other: tuple | None = None) -> None:
+    """A batch of floats and its labels, and another of the same shapes, or None."""
+    indices("y", y, len(floats("x", x)), soft=True)
+    if other is None:
+        return
+    floats("other[0]", other[0])
+    indices("other[1]", other[1], len(x), soft=True)
+    for i, name, first in ((0, "x", x), (1, "y", y)):
+        wanted, got = tuple(first.shape), tuple(other[i].shape)
+        _need(got == wanted, f"other[{i}]", f"the shape of {name}, {wanted}", got)
+
+
+def weights(lam: object, losses: torch.Tensor) -> object:
+    """A number, or one for each of n losses."""
+    if not isinstance(lam, torch.Tensor) or lam.ndim == 0:
+        return lam
+    _need(lam.ndim == 1, "lam", "a number, or shape (n,)", f"shape {tuple(lam.shape)}")
+    wanted = f"{len(lam)} values, one per example as lam has"
+    hint = f'shape {tuple(losses.shape)}; make it with reduction="none"'
+    _need(lam.shape == losses.shape, "criterion", wanted, hint)
+    return lam
 
 
 def targets(y: object, pred: torch.Tensor) -> torch.Tensor:

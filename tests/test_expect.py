@@ -201,6 +201,35 @@ RULES = {
         [torch.ones(2), torch.ones(2, 2).long(), [0, 1], torch.ones(2).bool()],
         r"arg: expected class indices, a tensor of integers of shape \(n,\), got",
     ),
+    "soft indices": (
+        of(expect.indices, 2, soft=True),
+        [torch.tensor([0, 1]), torch.rand(2, 5)],
+        [torch.rand(2), torch.ones(2, 5).long(), [0, 1]],
+        r"arg: expected class indices.*",
+    ),
+    "shape": (
+        of(expect.shape, "(n, c, h, w)"),
+        [X8],
+        [X8[0]],
+        r"arg: expected shape \(n, c, h, w\), got \(3, 8, 8\)",
+    ),
+    "mixable": (
+        lambda other: expect.mixable(X8, torch.tensor([0, 1]), other),
+        [None, (X8, torch.tensor([1, 0]))],
+        [
+            (X8[:1], torch.tensor([1, 0])),
+            (X8.byte(), torch.tensor([1, 0])),
+            (X8, torch.tensor([1])),
+            (X8, torch.rand(2, 5)),
+        ],
+        r"other\[[01]\]: (expected|has 1 labels for 2 examples)",
+    ),
+    "weights": (
+        lambda lam: expect.weights(lam, torch.rand(2)),
+        [0.5, torch.tensor(0.5), torch.rand(2)],
+        [torch.rand(2, 1), torch.rand(3)],
+        r"(lam: expected a number|criterion: expected 3 values).*, got",
+    ),
     "count of indices": (
         of(expect.indices, 2),
         [],

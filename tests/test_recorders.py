@@ -1,4 +1,4 @@
-"""The commands that record the ladder, and the experiments of lesson 10."""
+"""The experiments of lessons 9 and 10, and the film and the camera that they use."""
 
 import json
 
@@ -7,8 +7,9 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from d2lext.images import read_cifar10
-from d2lext.train import KEYS, Config, Results
-from tools.experiments import ladder, questions
+from d2lext.questions import film, new_camera
+from d2lext.train import Config
+from tools.experiments import questions
 
 
 @pytest.fixture(autouse=True)
@@ -17,39 +18,8 @@ def environment(monkeypatch) -> None:
     monkeypatch.setenv("D2LEXT_RUNS", "")
 
 
-def runs(file) -> list[dict]:
-    return json.loads(file.read_text())["runs"]
-
-
-def test_the_ladder_is_climbed_once(tmp_path, capsys) -> None:
-    file = tmp_path / "ladder.json"
-    options = ["--epochs", "1", "--num-train", "60", "--widths", "8", "8", "8"]
-    options += ["--results", str(file)]
-    assert ladder.main([*options, "--seed", "0"]) == 0
-    assert [ladder.rung(run) for run in runs(file)] == list(ladder.RUNGS)
-    capsys.readouterr()
-    assert ladder.main([*options, "--seed", "0", "1"]) == 0
-    assert len(runs(file)) == 2 * len(ladder.RUNGS)
-    assert "seed 0" not in capsys.readouterr().out
-
-
-def test_a_run_of_no_rung() -> None:
-    run = {"policy": "flip", "mixup_alpha": 0.3, "cutmix_alpha": 0.0}
-    assert ladder.rung(run) is None
-
-
-@pytest.mark.parametrize("command", [ladder, questions])
-def test_a_file_without_runs_is_not_overwritten(command, tmp_path, capsys) -> None:
-    file = tmp_path / "mine.json"
-    file.write_text("my notes")
-    options = ["--question", "3"] if command is questions else []
-    assert command.main([*options, "--results", str(file)]) == 1
-    assert "holds no runs" in capsys.readouterr().err
-    assert file.read_text() == "my notes"
-
-
-def test_questions_are_asked_once(tmp_path, monkeypatch) -> None:
-    asked = []
+def test_questions_are_asked_once_and_kept(tmp_path, monkeypatch, capsys) -> None:
+    asked, file = [], tmp_path / "asked.json"
 
     def question(seed):
         asked.append(seed)
@@ -59,96 +29,79 @@ def test_questions_are_asked_once(tmp_path, monkeypatch) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setitem(questions.QUESTIONS, 3, question)
-    file = tmp_path / "asked.json"
     options = ["--question", "3", "--results", str(file), "--seed"]
     assert questions.main([*options, "1", "2"]) == 130
-    assert [(row["seed"], row["variant"]) for row in runs(file)] == [(1, "a"), (1, "b")]
+    rows = json.loads(file.read_text())["runs"]
+    assert [(row["seed"], row["variant"]) for row in rows] == [(1, "a"), (1, "b")]
     assert questions.main([*options, "0", "1"]) == 0
-    assert asked == [1, 2, 0]
-    assert len(runs(file)) == 4 and "sample" in runs(file)[0]["data"]
+    assert asked == [1, 2, 0] and "sample" in rows[0]["data"]
+    assert len(json.loads(file.read_text())["runs"]) == 4
+    file.write_text("my notes")
+    assert questions.main([*options, "0"]) == 1
+    assert "holds no runs" in capsys.readouterr().err and file.read_text() == "my notes"
 
 
-@pytest.mark.parametrize("question", [3, 10, 12, 13])
+@pytest.mark.parametrize("question", questions.QUESTIONS)
 def test_every_experiment_runs(question, monkeypatch) -> None:
-    def quick(X, y, X_test, y_test, seed, policy="none", seen=0, augs=None):
-        config = Config(policy, seed, 1, batch_size=1000, widths=(8, 8, 8))
-        data = (X[::20], y[::20], X_test[::20], y_test[::20])
-        trained = questions.train(config, data=data, augs=augs)
-        return trained.net, trained.run
+    def quick(config, data, augs=None):
+        config = Config(config.policy, 0, 1, batch_size=1000, widths=(8, 8, 8))
+        return train(config, data=tuple(part[::20] for part in data), augs=augs)
 
-    monkeypatch.setattr(questions, "_fit", quick)
-    arguments = {"number": 200} if question == 13 else {}
-    rows = list(questions.QUESTIONS[question](0, **arguments))
-    assert len({variant for variant, _ in rows}) == len(rows) >= 4
+    train = questions.train
+    monkeypatch.setattr(questions, "train", quick)
+    rows = list(questions.QUESTIONS[question](0))
+    assert len({variant for variant, _ in rows}) == len(rows) >= 3
     assert all(0 <= value <= 1 for _, numbers in rows for value in numbers.values())
 
 
-def test_only_the_chosen_pictures_are_augmented_and_anew_each_time() -> None:
+def test_recall_precision_and_average_precision() -> None:
+    score, truth = torch.tensor([0.9, 0.8, 0.7, 0.2]), torch.tensor([1, 0, 1, 1]).bool()
+    numbers = questions.found(score, truth)
+    average = (1 + 2 / 3 + 3 / 4) / 3
+    assert list(numbers.values()) == pytest.approx([2 / 3, 2 / 3, average])
+
+
+def test_only_the_chosen_images_are_augmented_and_anew_each_time() -> None:
     X, y, *_ = read_cifar10(True)
     X, y, chosen = X[:200], y[:200], y[:200] == questions.CAT
-    strong = questions.augmentations("all")
-    dataset = questions.Only(strong, chosen).dataset(X, y)
+    dataset = questions.Only(questions.augmentations("all"), chosen).dataset(X, y)
     order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
     plain = X[order].permute(0, 3, 1, 2) / 255
-    first, second = (dataset.__getitems__(order.tolist())[0] for _ in range(2))
+    first, second = (dataset.batch(order)[0] for _ in range(2))
     for seen in (first, second):
-        changed = (seen != plain).flatten(1).any(1)
-        assert torch.equal(changed, chosen[order])
+        assert torch.equal((seen != plain).flatten(1).any(1), chosen[order])
     assert (first != second).flatten(1).any(1).sum() == chosen.sum() > 10
-    torch.manual_seed(0)
-    seen, _ = dataset.__getitems__(order.tolist())
-    torch.manual_seed(0)
-    assert torch.equal(seen[chosen[order]], strong(plain)[chosen[order]])
 
 
-def test_a_film_shows_its_picture() -> None:
-    """Frame by frame: windows of the padded picture that move by a pixel at most."""
-    X = read_cifar10(True).X[:3] // 2  # so that nothing is cut off at white
+def test_a_film_shows_its_image() -> None:
+    """Frame by frame: windows of the padded image that move by a pixel at most."""
+    X = read_cifar10(True).X[:3] // 2  # so that nothing is clipped at white
     torch.manual_seed(0)
-    clips = questions.film(X, 5).reshape(3, 5, 32, 32, 3)
+    clips = film(X, 5).reshape(3, 5, 32, 32, 3)
     assert torch.equal(clips[:, 0], X)
     padded = functional.pad(X.permute(0, 3, 1, 2), [4] * 4, padding_mode="edge")
     windows = padded.unfold(2, 32, 1).unfold(3, 32, 1)  # (3, 3, 9, 9, 32, 32)
     windows = windows.permute(0, 2, 3, 4, 5, 1).float()  # (3, 9, 9, 32, 32, 3)
     for clip, places in zip(clips, windows, strict=True):
-        before = torch.tensor([4, 4])
+        before, lights = torch.tensor([4, 4]), set()
         for frame in clip.float():
-            # The light is one factor for the frame, to the nearest whole value.
+            # The light is one factor for the frame, to the nearest integer.
             light = (places * frame).sum((2, 3, 4)) / places.square().sum((2, 3, 4))
             fits = (places * light[..., None, None, None] - frame).abs().mean((2, 3, 4))
             place = torch.tensor(divmod(fits.argmin().item(), 9))
             assert fits.min() < 2 and (place - before).abs().max() <= 1
+            lights.add(round(light[tuple(place)].item() * 20))
             before = place
+        assert len(lights) > 1
 
 
-def test_the_new_camera_is_dark_and_blurred() -> None:
+def test_the_new_camera_is_tilted_blurred_and_dark() -> None:
     X = read_cifar10(True).X[:50]
-    Y = questions.new_camera(X)
-    assert Y.shape == X.shape and Y.dtype == torch.uint8
+    Y = new_camera(X)
+    assert Y.shape == X.shape and Y.dtype == torch.uint8 and Y.is_contiguous()
+    assert Y[:, 0, 0].max() == 0  # a corner
     middle = slice(12, 20)  # which the tilt leaves inside
     bright = X[:, middle, middle].float().mean().item() / 2
     assert Y[:, middle, middle].float().mean().item() == pytest.approx(bright, rel=0.1)
     steps = [Z[:, 12:20, 12:20].float().diff(dim=2).abs().mean() for Z in (X, 2 * Y)]
     assert steps[1] < 0.8 * steps[0]
-
-
-def test_two_commands_may_share_a_file(tmp_path) -> None:
-    file, run = tmp_path / "runs.json", {key: 0 for key in KEYS}
-    first, second = (Results(file, name, KEYS) for name in ("first", "second"))
-    for i in range(3):
-        first.add(run | {"seed": i})
-        second.add(run | {"seed": 10 + i})
-    assert [r["seed"] for r in runs(file)] == [0, 10, 1, 11, 2, 12]
-
-
-@pytest.mark.parametrize(
-    "content", ["", "[]", '{"runs": 5}', '{"runs": [1]}', '{"runs": [{"question": 3}]}']
-)
-@pytest.mark.parametrize("command", [ladder, questions])
-def test_a_file_of_something_else_is_named(tmp_path, capsys, content, command) -> None:
-    file = tmp_path / "other.json"
-    file.write_text(content)
-    options = [] if command is ladder else ["--question", "3"]
-    assert command.main([*options, "--results", str(file)]) == 1
-    assert f"{file}: holds no runs of this command" in capsys.readouterr().err
-    assert file.read_text() == content

@@ -1,0 +1,40 @@
+"""Collected from notebooks/10_questions.ipynb, where it is explained.
+
+Edit the lesson, then run `python -m tools.collect`.
+"""
+
+import torch
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional
+
+__all__ = ["film", "new_camera"]
+
+
+# 10_questions.ipynb: save-film
+def film(X, frames=10):
+    """Each image (n, 32, 32, 3) as a clip, n * frames images, image by image.
+
+    The camera wanders by a pixel between two frames, and the light by 5%.
+    """
+    n, spare = len(X), 4
+    padded = F.pad(X.permute(0, 3, 1, 2).float(), (spare,) * 4, mode="replicate")
+    place, light = torch.full((n, 2), spare), torch.ones(n)
+    clips = []
+    for _ in range(frames):
+        windows = [
+            x[:, i : i + 32, j : j + 32]
+            for x, (i, j) in zip(padded, place.tolist(), strict=True)
+        ]
+        shown = torch.stack(windows) * light.reshape(-1, 1, 1, 1)
+        clips.append(shown.round().clamp(0, 255).byte().permute(0, 2, 3, 1))
+        place = (place + torch.randint(-1, 2, (n, 2))).clamp(0, 2 * spare)
+        light = (light + 0.05 * torch.randint(-1, 2, (n,))).clamp(0.6, 1.2)
+    return torch.stack(clips, 1).flatten(0, 1)
+
+
+# 10_questions.ipynb: save-camera
+def new_camera(X):
+    """Images (n, 32, 32, 3) as another camera sees them: tilted, blurred, dark."""
+    X = functional.rotate(X.permute(0, 3, 1, 2).float(), 20)
+    X = F.avg_pool2d(F.pad(X, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return (0.5 * X).round().byte().permute(0, 2, 3, 1).contiguous()
