@@ -5,6 +5,7 @@ NAMES = {
     "FocalLoss": "mixup",
     "History": "multi_gpu",
     "ImageDataset": "cifar10",
+    "PARTS": "compare",
     "Point": "multi_gpu",
     "ResidualBlock": "compare",
     "ShardedBatches": "multi_gpu",

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from d2lext import batch
+from d2lext import batch, expect
 from d2lext.cifar10 import load_cifar10
 from d2lext.multi_gpu import train_ch13, try_all_gpus
 
 __all__ = [
+    "PARTS",
     "AlternatingFlip",
     "ResidualBlock",
     "augmentations",
@@ -43,6 +44,7 @@ class ResidualBlock(nn.Module):
         return F.relu(Y + (X if self.conv3 is None else self.conv3(X)))
 
 
+# 08_compare.ipynb: save-resnet18
 def resnet18(num_classes, in_channels=1, width=64):
     """Return the chapter's ResNet-18 for small pictures (d2l 13.6), with weights.
 
@@ -143,7 +145,7 @@ def _of_torchvision(name):
     return batch.PerImage(getattr(v2, name)())
 
 
-_PARTS = {
+PARTS = {
     "flip": batch.RandomHorizontalFlip,
     "alternate": AlternatingFlip,
     "crop": functools.partial(batch.RandomCrop, 32, padding=4),
@@ -159,25 +161,15 @@ _PARTS = {
 def augmentations(policy):
     """Return a policy by its name: "none", parts joined by "+", or "all".
 
-    Parts: flip, alternate (`AlternatingFlip`), crop (padded by 4), crop2 (by 2),
-    rescale (a resized crop), color, erase, and, one picture at a time, torchvision's
-    trivialaugment and randaugment. "all" is flip+rescale+color. Raises ValueError, with
-    the parts that exist, for another.
+    "all" is flip+rescale+color; crop pads by 4 and crop2 by 2 pixels. Raises
+    ValueError, with the parts that exist, for another.
     """
     names = {"none": "", "all": "flip+rescale+color"}.get(policy, policy)
     parts = [name for name in names.split("+") if name or policy != "none"]
-    unknown = [name for name in parts if name not in _PARTS]
-    if unknown:
-        raise ValueError(
-            f"policy: {policy!r} has a part {unknown[0]!r}; there are none, all, "
-            f"and, joined by +, {', '.join(_PARTS)}"
-        )
-    if "alternate" in parts[1:]:
-        raise ValueError(
-            f"policy: {policy!r}: alternate must come first, where pictures still have "
-            "their numbers"
-        )
-    return batch.Compose([_PARTS[name]() for name in parts])
+    for name in parts:
+        of = f"policy {policy!r} (none, all, or parts joined by +)"
+        expect.choice(of, name, list(PARTS))
+    return batch.Compose([PARTS[name]() for name in parts])
 
 
 # 08_compare.ipynb: save-with-aug

@@ -121,7 +121,8 @@ def _formatted(source: str) -> str:
 
 def _module(path: Path, cells: list[Cell]) -> str:
     """The text of a lesson's module; ruff finds free and redefined names in it."""
-    public = sorted(n for cell in cells for n in cell.names if n[0] != "_")
+    names = {n for cell in cells for n in cell.names if n[0] != "_"}
+    public = sorted(names, key=lambda n: (not n.isupper(), n))  # as ruff sorts
     imports = dict.fromkeys(line for cell in cells for line in cell.imports)
     marks = {f"# {path.name}: {cell.slug}": cell for cell in cells if cell.body}
     text = f"{HEADER}{path.name}, where it is explained.\n\nEdit the lesson, then run "
