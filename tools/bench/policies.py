@@ -1,10 +1,10 @@
-"""What the augmentation of each rung of the ladder costs, per picture.
+"""What the augmentation of each policy of the ladder costs, per image.
 
-    python tools/bench/policies.py [--results FILE]
+    python -m tools.bench.policies [--results FILE]
 
-Microseconds for a picture of a batch of 128, from the data set alone; without what the
-taking of plain pictures costs (the rung "none"), which is listed as itself. Mixing is
-measured on the ready batch.
+The policies are those of data/results/cifar10_ladder.json. Microseconds for an image of
+a batch of 128, from the data set alone; without what taking plain images costs (policy
+none), which is listed as itself. Mixing is measured on the ready batch.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from d2lext.compare import augmentations
 from d2lext.images import read_cifar10
 from d2lext.mixup import cutmix_data, mixup_data
 from d2lext.multi_gpu import try_all_gpus
-from d2lext.runs import hardware
-from tools.experiments.ladder import RUNGS
+from d2lext.runs import content, hardware
 
 BATCH, ROUNDS = 128, 15
+KEYS = ("policy", "mixup_alpha", "cutmix_alpha")
 
 
 def main() -> None:
@@ -32,33 +32,34 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["D2LEXT_CIFAR10"] = "sample"
     X, y, *_ = read_cifar10(True)
-    datasets = {}
-    for name, rung in RUNGS.items():
-        alphas = {mixup_data: "mixup_alpha", cutmix_data: "cutmix_alpha"}
-        mixes = {mix: rung[a] for mix, a in alphas.items() if a in rung}
-        datasets[name] = augmentations(rung["policy"]).dataset(X, y), mixes
-    seconds = {name: [] for name in datasets}
-    for _ in range(ROUNDS):  # in turn, so that all meet the same disturbances
-        for name, (dataset, mixes) in datasets.items():
+    runs = content("cifar10_ladder.json")["runs"]
+    ways = dict.fromkeys(tuple(run[key] for key in KEYS) for run in runs)
+    datasets = {way: augmentations(way[0]).dataset(X, y) for way in ways}
+    seconds = {way: [] for way in ways}
+    for turn in range(ROUNDS):  # in turn, so that all meet the same disturbances
+        for way, dataset in datasets.items():
+            alphas = zip((mixup_data, cutmix_data), way[1:], strict=True)
+            mixes = [(mix, alpha) for mix, alpha in alphas if alpha]
             i = torch.randint(len(y), (BATCH,)).tolist()
             start = time.perf_counter()
-            Xb, yb = dataset.batch(i)
-            if mixes:  # one of them, by chance
-                way = list(mixes.items())[len(seconds[name]) % len(mixes)]
-                way[0](Xb, yb, way[1])
-            seconds[name].append(time.perf_counter() - start)
-    costs = {n: 1e6 * statistics.median(s) / BATCH for n, s in seconds.items()}
-    costs = {n: c if n == "none" else c - costs["none"] for n, c in costs.items()}
-    for name, cost in costs.items():
-        print(f"{name:18}{cost:8.1f} us a picture")
+            Xb, yb = dataset.__getitems__(i)
+            if mixes:  # one of them, by turns
+                mix, alpha = mixes[turn % len(mixes)]
+                mix(Xb, yb, alpha)
+            seconds[way].append(time.perf_counter() - start)
+    costs = {way: 1e6 * statistics.median(s) / BATCH for way, s in seconds.items()}
+    none = costs["none", 0, 0]
+    about = hardware(try_all_gpus()[0])
+    rows = []
+    for way, cost in costs.items():
+        cost = round(cost if way == ("none", 0, 0) else cost - none, 2)
+        rows.append(dict(zip(KEYS, way, strict=True)) | {"microseconds": cost} | about)
+        print(f"{way!s:46}{cost:8.1f} us an image")
     if args.results:
-        command = f"python tools/bench/policies.py --results {args.results}"
-        rounded = {name: round(cost, 2) for name, cost in costs.items()}
-        about = hardware(try_all_gpus()[0])
-        text = json.dumps(
-            {"command": command, "microseconds": rounded, **about}, indent=1
-        )
-        args.results.write_text(text + "\n", encoding="utf-8")
+        command = f"python -m tools.bench.policies --results {args.results}"
+        lines = ",\n".join(map(json.dumps, rows))
+        text = f'{{"command": {json.dumps(command)}, "runs": [\n{lines}\n]}}\n'
+        args.results.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

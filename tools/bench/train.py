@@ -88,9 +88,7 @@ def epoch_runners() -> dict[str, Callable[[], float]]:
         [p for p in ours.parameters() if p.requires_grad], fused=True
     )
     dataset = ImageDataset(X, y, one_by_one)
-    loader = DataLoader(
-        whole.dataset(X, y, DEVICE), EPOCH_BATCH, shuffle=True
-    )
+    loader = DataLoader(whole.dataset(X, y, DEVICE), EPOCH_BATCH, shuffle=True)
 
     def chapter(workers: int) -> float:
         how = {"shuffle": True, "num_workers": workers}

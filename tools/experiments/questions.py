@@ -20,8 +20,8 @@ from d2lext.compare import augmentations
 from d2lext.images import read_cifar10
 from d2lext.multi_gpu import predict, try_all_gpus
 from d2lext.questions import film, new_camera
-from d2lext.runs import hardware
-from d2lext.train import Config, Results, train
+from d2lext.runs import Results, hardware
+from d2lext.train import Config, train
 
 CAT, DOG = 3, 5  # numbers of classes
 Rows = Iterator[tuple[str, dict]]
@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = "python -m tools.experiments.questions " + shlex.join(argv)
         results = Results(args.results, command, ("question", "variant", "seed"))
-        done = {(row["question"], row["seed"]) for row in results.content["runs"]}
+        done = {(row["question"], row["seed"]) for row in results.read()}
         asked = [(q, s) for q in args.question for s in args.seed if (q, s) not in done]
         for question, seed in asked:
             rows = [
