@@ -9,14 +9,16 @@ import os
 import platform
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torchvision
+from filelock import FileLock, Timeout
 
-from d2lext.images import data_path
-from d2lext.places import DATA
+from d2lext.images import DATA, data_path
 
 VARIABLE = "D2LEXT_RUNS"
 DATA_NAMES = {  # by the kind of their source
@@ -59,13 +61,14 @@ def _processor() -> str:
 def describe(net: torch.nn.Module, train_iter, device: torch.device) -> dict:
     """What was trained, on which data and where, ready for JSON."""
     dataset = getattr(train_iter, "dataset", train_iter)
-    source = getattr(dataset, "source", type(dataset).__name__)
+    source = getattr(dataset, "source", None)
     return {
         "net": type(net).__name__,
         "parameters": sum(p.numel() for p in net.parameters()),
-        "data": getattr(source, "kind", source),
-        "num_train": len(dataset),
+        "data": source.kind if source else type(dataset).__name__,
+        "train_images": len(dataset),
         "batches": len(train_iter),
+        "processes": dist.get_world_size() if dist.is_initialized() else 1,
         "seed": torch.initial_seed(),
         **hardware(device),
     }
@@ -89,14 +92,16 @@ def record_run(run: dict) -> None:
     path = runs_file()
     if path is None:
         return
-    line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **run}) + "\n"
     try:
-        if DATA in path.parents:
-            DATA.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **run}) + "\n"
         # One write to a file opened for appending: lines of many kernels do not mix.
         with path.open("ab", buffering=0) as file:
             file.write(line.encode())
-    except OSError as error:
+    except (
+        OSError,
+        TypeError,
+        ValueError,
+    ) as error:  # never in the way of another error
         print(f"note: the run was not kept in {path} ({error})", file=sys.stderr)
 
 
@@ -112,6 +117,80 @@ def read_runs(path: str | os.PathLike | None = None) -> list[dict]:
         except json.JSONDecodeError:
             print(f"note: {path}, line {number}: not a run", file=sys.stderr)
     return runs
+
+
+# Runs that a command collects
+
+
+class Results:
+    """Runs in a JSON file, written after each; several commands may share it.
+
+    keys: what tells one run from another; every run of the file has them. Raises
+    ValueError for a file of something else, which is never overwritten.
+    """
+
+    def __init__(self, path: Path, command: str, keys: Iterable[str]) -> None:
+        self.path, self.command, self.keys = Path(path), command, tuple(keys)
+        self.claimed = None
+        self._content()
+
+    def _content(self) -> dict:
+        if not self.path.exists():
+            return {"command": self.command, "runs": []}
+        try:
+            content = json.loads(self.path.read_text("utf-8"))
+            list(map(self._identity, content["runs"]))
+            commands = dict.fromkeys([*content["command"].split("\n"), self.command])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"--results {self.path}: holds no runs of this command "
+                f"({type(error).__name__}: {error}); name another file"
+            ) from error
+        return {"command": "\n".join(commands), "runs": content["runs"]}
+
+    def _identity(self, run: dict) -> str:
+        return json.dumps([run[key] for key in self.keys])
+
+    def read(self) -> list[dict]:
+        """All runs that the file has by now."""
+        return self._content()["runs"]
+
+    def has(self, wanted: dict) -> bool:
+        return self._identity(wanted) in map(self._identity, self.read())
+
+    def claim(self, wanted: dict) -> str:
+        """ "free": train it, and nobody else will before `release`; "done", "busy"."""
+        number = zlib.crc32(self._identity(wanted).encode())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.claimed = FileLock(f"{self.path}.{number:08x}.lock")
+        try:
+            self.claimed.acquire(timeout=0)
+        except Timeout:
+            return "busy"
+        if self.has(wanted):
+            self.release()
+            return "done"
+        return "free"
+
+    def release(self) -> None:
+        if self.claimed:
+            Path(self.claimed.lock_file).unlink(missing_ok=True)
+            self.claimed.release()
+            self.claimed = None
+
+    def add(self, *runs: dict) -> None:
+        """Add those that are not there yet: all of them or, if this is killed, none."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            content = self._content()  # with what another command has added
+            there = set(map(self._identity, content["runs"]))
+            content["runs"] += [r for r in runs if self._identity(r) not in there]
+            lines = ",\n".join(map(json.dumps, content["runs"]))
+            words = json.dumps(content["command"])
+            text = f'{{"command": {words}, "runs": [\n{lines}\n]}}\n'
+            part = self.path.with_name(self.path.name + ".part")
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, self.path)
 
 
 # Recorded runs, for lessons

@@ -332,9 +332,7 @@ def test_shuffled_labels_stay_with_their_pictures_and_epochs_differ():
     first, second = (torch.cat([yb for _, yb in e]) for e in epochs)
     assert torch.equal(first.sort()[0], y) and not torch.equal(first, second)
     whole = torch.arange(100).tolist()
-    assert not torch.equal(
-        dataset.batch(whole)[0], dataset.batch(whole)[0]
-    )
+    assert not torch.equal(dataset.batch(whole)[0], dataset.batch(whole)[0])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,10 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
-from d2lext.images import CLASSES
 from tests import ddp_worker as worker
+from tests.tiny_images import make_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH = [
@@ -81,27 +81,20 @@ def test_reported_numbers_are_of_all_processes(saved) -> None:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder that `read_cifar10` takes for CIFAR-10, with very few pictures."""
-    for split, count in (("train", 4), ("test", 2)):
-        for label, name in enumerate(CLASSES):
-            folder = tmp_path / "pictures" / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                color = (25 * label, 60 * i, 255 - 25 * label)
-                Image.new("RGB", (32, 32), color).save(folder / f"{i}.png")
-    return tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "images")
 
 
-def start(pictures: Path, *options: str, launch=LAUNCH) -> subprocess.Popen:
-    command = [*launch, "-m", "d2lext.train", "--root", str(pictures)]
+def start(images: Path, *options: str, launch=LAUNCH, cwd=None, **more):
+    command = [*launch, "-m", "d2lext.train", "--root", str(images)]
     command += ["--batch-size", "16", "--widths", "8", "8", "8", *options]
     return subprocess.Popen(
         command,
-        env=environment(D2LEXT_RUNS=str(pictures / "runs.jsonl")),
+        env=environment(D2LEXT_RUNS=str(images.parent / "runs.jsonl"), **more),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        cwd=cwd,
     )
 
 
@@ -140,61 +133,151 @@ def kill(process: subprocess.Popen) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_a_process_that_dies_ends_the_run(pictures: Path, launched) -> None:
-    checkpoint = pictures / "state.pt"
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def recorded(images: Path) -> list[dict]:
+    file = images.parent / "runs.jsonl"
+    return list(map(json.loads, file.read_text().splitlines())) if file.exists() else []
+
+
+def gone(pids: list[int]) -> bool:
+    def runs(pid: int) -> bool:
+        stat = Path("/proc", str(pid), "stat")
+        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+    end = time.monotonic() + 10
+    while any(map(runs, pids)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not any(map(runs, pids))
+
+
+@pytest.mark.parametrize("who", ["a worker", "torchrun"])
+def test_a_process_that_dies_ends_the_run(images: Path, launched, who) -> None:
+    checkpoint = images.parent / "state.pt"
     options = ("--epochs", "100000", "--checkpoint", str(checkpoint))
-    run = launched(pictures, *options)
+    run = launched(images, *options)
     wait_for(checkpoint, run)
     workers = children(run.pid)
     assert len(workers) == 2
+    if who == "torchrun":
+        run.kill()
+        assert gone(workers)
+        return  # and none of them goes on writing
     os.kill(workers[1], signal.SIGKILL)
     out, _ = run.communicate(timeout=LIMIT)
     assert run.returncode != 0
     assert "SIGKILL" in out or "Signal 9" in out
-    assert not any(Path("/proc", str(pid)).exists() for pid in workers)
+    assert gone(workers)
 
 
-def test_a_killed_run_is_resumed(pictures: Path, launched) -> None:
-    checkpoint = pictures / "state.pt"
+def test_a_killed_run_is_resumed(images: Path, launched) -> None:
+    checkpoint = images.parent / "state.pt"
     options = ["--epochs", "60", "--checkpoint", str(checkpoint)]
-    options += ["--mixup-alpha", "0.5"]
-    run = launched(pictures, *options)
+    options += ["--mixup-alpha", "0.5", "--resume"]
+    run = launched(images, *options)
     wait_for(checkpoint, run)
     kill(run)
     run.communicate()
     done = len(torch.load(checkpoint, weights_only=True)["history"])
     assert 1 <= done < 60
 
-    again = launched(pictures, *options, "--resume")
+    again = launched(images, *options)
     out, _ = again.communicate(timeout=LIMIT)
     assert again.returncode == 0, out
     assert f"epoch {done + 1}/60:" in out and f"epoch {done}/60:" not in out
-    recorded = json.loads((pictures / "runs.jsonl").read_text().splitlines()[-1])
-    assert recorded["processes"] == 2
-    assert len(recorded["test_acc"]) == 60
-    counts, _, hits = zip(*recorded["bins"], strict=True)  # of both processes
-    assert sum(counts) == 20 and sum(hits) == round(recorded["test_acc"][-1] * 20)
+    run = recorded(images)[-1]
+    assert run["processes"] == 2
+    assert len(run["test_acc"]) == 60
+    counts, _, hits = zip(*run["bins"], strict=True)  # of both processes
+    assert sum(counts) == 20 and sum(hits) == round(run["test_acc"][-1] * 20)
+
+
+def two(launched, folders, images, *options: str, last=()) -> list[str]:
+    """What two processes print that start in two folders; the second has more options.
+
+    They are started as torchrun starts them on two machines, with nothing shared.
+    """
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = []
+    for rank, (folder, root) in enumerate(zip(folders, images, strict=True)):
+        folder.mkdir(exist_ok=True)
+        more = where | {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+        extra = last if rank else ()
+        launch = [sys.executable]
+        processes.append(
+            launched(root, *options, *extra, launch=launch, cwd=folder, **more)
+        )
+    outputs = [process.communicate(timeout=LIMIT)[0] for process in processes]
+    assert len({process.returncode for process in processes}) == 1, outputs
+    return outputs
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        (
+            "other images",
+            "train_images: the processes disagree, 40 in process 0 and 50",
+        ),
+        ("no images", "root: "),
+        (
+            "other options",
+            r"epochs: the processes disagree, \[2\] in process 0 and \[3\]",
+        ),
+    ],
+)
+def test_processes_that_disagree_all_say_so(images, tmp_path, launched, case, words):
+    folders, roots, last = (tmp_path / "a", tmp_path / "b"), [images, images], ()
+    if case == "other images":
+        roots[1] = make_folder(tmp_path / "other", train=5)
+    elif case == "no images":
+        roots[1] = tmp_path / "b"
+    else:
+        last = ("--epochs", "3")
+    for out in two(launched, folders, roots, "--epochs", "2", last=last):
+        assert re.search(f"train: (process 1: )?{words}", out), out
+        assert "epoch 1/" not in out
+    assert recorded(images) == []
+
+
+def test_the_first_process_decides_on_checkpoint_and_results(
+    images, tmp_path, launched
+) -> None:
+    """Two processes in two folders, of which the second has neither file."""
+    folders, roots = (tmp_path / "a", tmp_path / "b"), (images, images)
+    options = ("--epochs", "4", "--checkpoint", "state.pt", "--resume")
+    options += ("--results", "runs.json")
+    two(launched, folders, roots, *options)
+    assert not (folders[1] / "state.pt").exists()
+    file = folders[0] / "state.pt"
+    saved = torch.load(file)
+    saved["history"] = saved["history"][:3]  # as if it had been killed
+    saved["scheduler"]["last_epoch"] -= 3  # steps
+    torch.save(saved, file)
+    (folders[0] / "runs.json").unlink()
+    first, second = two(launched, folders, roots, *options)
+    assert "epoch 4/4" in first and "epoch 3/4" not in first and "epoch" not in second
+    assert [run["processes"] for run in recorded(images)] == [2, 2]
+    first, _ = two(launched, folders, roots, "--epochs", "4", "--results", "runs.json")
+    assert "1 runs were in runs.json already" in first and len(recorded(images)) == 2
 
 
 @pytest.mark.slow
-def test_two_machines_train_one_net(pictures: Path, launched) -> None:
+def test_two_machines_train_one_net(images: Path, launched) -> None:
     """Two torchruns of one process each, which find each other as machines do."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     launch = [
         *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2"),
         *("--nproc-per-node=1", "--rdzv-backend=c10d", "--local-addr=localhost"),
-        f"--rdzv-endpoint=localhost:{port}",
+        f"--rdzv-endpoint=localhost:{free_port()}",
     ]
-    options = ["--epochs", "3"]
-    machines = [launched(pictures, *options, launch=launch) for _ in range(2)]
+    machines = [launched(images, "--epochs", "3", launch=launch) for _ in range(2)]
     outputs = [machine.communicate(timeout=2 * LIMIT)[0] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], outputs
     assert sorted("epoch 3/3:" in out for out in outputs) == [False, True]
-    recorded = [
-        json.loads(line) for line in (pictures / "runs.jsonl").read_text().splitlines()
-    ]
-    assert [run["processes"] for run in recorded] == [2]
-    counts, *_ = zip(*recorded[0]["bins"], strict=True)
-    assert sum(counts) == 20
+    (run,) = recorded(images)
+    assert run["processes"] == 2
+    assert sum(count for count, *_ in run["bins"]) == 20

@@ -510,7 +510,7 @@ def test_a_run_is_recorded(runs) -> None:
     net = make_net()
     history = train(net, about={"policy": "flip"})
     run = json.loads(runs.read_text())
-    assert run["policy"] == "flip" and run["num_train"] == 20
+    assert run["policy"] == "flip" and run["train_images"] == 20
     assert run["net"] == "Sequential" and run["device"].startswith("cpu")
     assert run["parameters"] == sum(p.numel() for p in net.parameters())
     assert run["test_acc"] == [round(p.test_acc, 5) for p in history.epochs()]

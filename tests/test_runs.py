@@ -9,6 +9,7 @@ from d2lext.images import DATA
 from d2lext.multi_gpu import History, Point
 from d2lext.runs import (
     DATA_NAMES,
+    Results,
     content,
     curves,
     final,
@@ -94,21 +95,47 @@ def test_hardware_is_ready_for_json() -> None:
     assert found["torch"] == torch.__version__ and found["device"].startswith("cpu: ")
 
 
+# Runs that a command collects
+
+
+def test_commands_share_a_file_and_record_each_run_once(tmp_path) -> None:
+    file = tmp_path / "new" / "runs.json"
+    first, second = (Results(file, name, ["seed"]) for name in ("first", "second"))
+    for i in range(2):
+        first.add({"seed": i, "by": 1})
+        second.add({"seed": i, "by": 2}, {"seed": 10 + i, "by": 2})
+    assert [r["seed"] for r in first.read()] == [0, 10, 1, 11]
+    assert [r["by"] for r in first.read()] == [1, 2, 1, 2]
+    assert json.loads(file.read_text())["command"] == "first\nsecond"
+    assert first.has({"seed": 10}) and not first.has({"seed": 2})
+
+
+def test_a_claim_holds_until_it_is_released(tmp_path) -> None:
+    wanted = {"seed": 0}
+    first, second = (Results(tmp_path / "runs.json", "c", ["seed"]) for _ in range(2))
+    assert (first.claim(wanted), second.claim(wanted)) == ("free", "busy")
+    assert second.claim({"seed": 1}) == "free"
+    second.release()
+    first.release()
+    assert second.claim(wanted) == "free"  # the first has given up
+    second.add(wanted)
+    second.release()
+    assert first.claim(wanted) == "done"
+    assert [p.name for p in tmp_path.glob("*.json.*.lock")] == []
+
+
 # Recorded runs
 
 
 def test_recorded_runs_say_where_they_were_made(capsys) -> None:
-    both = recorded("sample_policies.json", "cifar10_5000.json")
-    assert len(both) == sum(
-        len(content(name)["runs"])
-        for name in ("sample_policies.json", "cifar10_5000.json")
-    )
-    out = capsys.readouterr().out.splitlines()
-    assert [line.partition(";")[0] for line in out[2:]] == [
-        "the bundled sample",
-        "CIFAR-10 as a folder of images (jpg)",
-    ]
-    assert all(line.startswith("python -m d2lext.train") for line in out[:2])
+    names = ("sample_policies.json", "cifar10_5000.json")
+    assert recorded(*names) == [r for name in names for r in content(name)["runs"]]
+    *commands, first, second = capsys.readouterr().out.splitlines()
+    assert [c.partition(" --policy")[0] for c in commands] == [
+        "python -m d2lext.train"
+    ] * 2
+    assert first.startswith("the bundled sample; cpu")
+    assert second.startswith("CIFAR-10 as a folder of images (jpg); cpu")
 
 
 def test_every_record_carries_its_data_and_counts() -> None:

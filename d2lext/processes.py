@@ -1,0 +1,128 @@
+"""Several processes that train one net: the first decides, and all of them agree.
+
+Each function works in one process alone, too. Called in every process, an error in one
+is an error in all, so that none waits for another in vain.
+"""
+
+import contextlib
+import datetime
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from d2lext.multi_gpu import try_all_gpus
+
+TIMEOUT = datetime.timedelta(minutes=5)  # to wait for a process that does not answer
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def gather(value: object) -> list:
+    """The value of every process."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _attempt(task: Callable, *args) -> tuple:
+    """What task returns, and the error that it raises."""
+    try:
+        return task(*args), None
+    except (ValueError, OSError) as error:
+        return None, error
+
+
+def everywhere(task: Callable, *args):
+    """Run task in every process."""
+    result, error = _attempt(task, *args)
+    errors = gather(error and str(error))
+    if error:
+        raise error
+    for number, words in enumerate(errors):
+        if words:
+            raise ValueError(f"process {number}: {words}")
+    return result
+
+
+def first(task: Callable, *args):
+    """Run task in the first process alone, and return its result in all."""
+    outcome = [_attempt(task, *args) if rank() == 0 else None]
+    if dist.is_initialized():
+        dist.broadcast_object_list(outcome)
+    result, error = outcome[0]
+    if error:
+        raise error
+    return result
+
+
+def agree(facts: dict) -> None:
+    """Raise ValueError, naming what differs, unless all processes have these facts."""
+    ours, *others = gather(facts)
+    for number, theirs in enumerate(others, 1):
+        for name in ours | theirs:
+            here, there = (f.get(name, "missing") for f in (ours, theirs))
+            if here != there:
+                raise ValueError(
+                    f"{name}: the processes disagree, {here!r} in process 0 and "
+                    f"{there!r} in process {number}; give all the same data and options"
+                )
+
+
+def parallel(net: nn.Module, device: torch.device) -> nn.Module:
+    """The net, and its gradients averaged over the processes if there are several."""
+    if not dist.is_initialized():
+        return net
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(net, device_ids=ids)
+
+
+def choose_device(name: str | None, local: int | None = None) -> torch.device:
+    """The device to use, by name; local: the number of a process on this machine."""
+    device = name or try_all_gpus()[0]
+    try:
+        device = torch.device(device)
+        if local is not None and device.type == "cuda":
+            device = torch.device("cuda", local)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        there = ", ".join(map(str, try_all_gpus()))
+        raise ValueError(
+            f"--device: {device} cannot be used (there is {there}; start no more "
+            f"processes than GPUs): {str(error).splitlines()[0]}"
+        ) from error
+    if local is not None and device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device: several processes cannot train on {device}")
+    return device
+
+
+@contextlib.contextmanager
+def process_group(name: str | None) -> Iterator[torch.device]:
+    """Join the other processes, if torchrun started this one; the device to use."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield choose_device(name)
+        return
+    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    device = choose_device(name, int(os.environ.get("LOCAL_RANK", 0)))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=TIMEOUT)
+    yield device
+    dist.destroy_process_group()  # after an error, it would wait for the others
+
+
+def _end_with(parent: int) -> None:
+    """End this process when torchrun was killed, so that it goes on writing nothing."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
