@@ -3,73 +3,44 @@
 from pathlib import Path
 
 import nbformat
-import pytest
 
 from tools import execute
 
-CELLS = {
-    "first": "2 + 1",
-    "widget": "import ipywidgets\nipywidgets.IntSlider(value=5)",
-    "shown": "display(ipywidgets.Checkbox())\nprint('below')",
-    "here": "from pathlib import Path\nPath('beside.txt').read_text()",
-}
+CELLS = [
+    "2 + 1",
+    "import ipywidgets\nipywidgets.IntSlider(value=5)",
+    "display(ipywidgets.Checkbox())\nprint('below')",
+    "from pathlib import Path\nPath('beside.txt').read_text()",
+]
 
 
-def write(path: Path, cells: dict[str, str]) -> None:
-    code = [nbformat.v4.new_code_cell(s, id=i) for i, s in cells.items()]
+def write(path: Path, *cells: str) -> Path:
+    code = [nbformat.v4.new_code_cell(s, id=f"c{i}") for i, s in enumerate(cells)]
     nbformat.write(nbformat.v4.new_notebook(cells=code), path)
+    return path
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, bytes]:
-    """A lesson that fails and one that works, executed together."""
-    folder = tmp_path_factory.mktemp("lessons")
-    (folder / "beside.txt").write_text("found")
-    write(folder / "01_fails.ipynb", CELLS | {"broken": "1 / 0", "after": "4"})
-    write(folder / "02_works.ipynb", CELLS)
-    before = (folder / "01_fails.ipynb").read_bytes()
-    code = execute.main([str(folder / n) for n in ("01_fails.ipynb", "02_works.ipynb")])
-    return folder, code, before
-
-
-@pytest.fixture(scope="module")
-def stored(done) -> nbformat.NotebookNode:
-    return nbformat.read(done[0] / "02_works.ipynb", as_version=4)
-
-
-def test_failing_lesson_is_left_as_it_was(done) -> None:
-    folder, code, before = done
-    assert code == 1
-    assert (folder / "01_fails.ipynb").read_bytes() == before
-    files = {"01_fails.ipynb", "02_works.ipynb", "beside.txt"}
-    assert {path.name for path in folder.iterdir()} == files
-
-
-def test_failing_lesson_and_its_error_are_named(tmp_path: Path, capsys) -> None:
-    write(tmp_path / "03_fails.ipynb", {"broken": "1 / 0"})
-    assert execute.main([str(tmp_path / "03_fails.ipynb")]) == 1
+def test_a_failing_lesson_and_one_that_works(tmp_path: Path, capsys) -> None:
+    (tmp_path / "beside.txt").write_text("found")
+    fails = write(tmp_path / "01_fails.ipynb", "1", "1 / 0", "4")
+    works = write(tmp_path / "02_works.ipynb", *CELLS)
+    before = fails.read_bytes()
+    assert execute.main([str(fails), str(works)]) == 1
     words = capsys.readouterr().out
-    assert "03_fails.ipynb: a cell failed" in words and "ZeroDivisionError" in words
+    assert "01_fails.ipynb: a cell failed" in words and "ZeroDivisionError" in words
+    # It is left as it was, and nothing else is left behind.
+    assert fails.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 3
 
-
-def test_lessons_after_a_failing_one_are_executed(stored) -> None:
+    stored = nbformat.read(works, as_version=4)
     assert [cell.execution_count for cell in stored.cells] == [1, 2, 3, 4]
-    first, *_, here = stored.cells
+    first, slider, shown, here = stored.cells
     assert first.outputs[0].data == {"text/plain": "3"}
     assert here.outputs[0].data == {"text/plain": "'found'"}
-
-
-def test_no_widget_is_stored(done, stored) -> None:
-    assert "widget" not in stored.metadata
-    assert "widgets" not in stored.metadata
-    assert "widget-view" not in (done[0] / "02_works.ipynb").read_text()
-    assert "IntSlider" in stored.cells[1].outputs[0].data["text/plain"]
-    assert [o.output_type for o in stored.cells[2].outputs] == [
-        "display_data",
-        "stream",
-    ]
-
-
-def test_nothing_of_this_machine_is_stored(stored) -> None:
+    # No widget, and nothing of this machine.
+    assert not {"widget", "widgets"} & stored.metadata.keys()
+    assert "widget-view" not in works.read_text()
+    assert "IntSlider" in slider.outputs[0].data["text/plain"]
+    assert [o.output_type for o in shown.outputs] == ["display_data", "stream"]
     assert stored.metadata.language_info == {"name": "python"}
     assert not any(cell.metadata for cell in stored.cells)
