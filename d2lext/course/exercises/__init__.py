@@ -237,7 +237,7 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-5)
 
 
-def compare(
+def match(
     found: torch.Tensor, right: torch.Tensor, *mistakes: tuple[str, torch.Tensor]
 ) -> None:
     """Raise the mistake whose values were found, unless they are right."""

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from d2lext.course.exercises import Answer, AnswerError, compare, integers, same
+from d2lext.course.exercises import Answer, AnswerError, integers, match, same
 
 WORDS = {
     "right": "the mean of the two answers, as probabilities.",
@@ -50,7 +50,7 @@ def _two_views(answer: Answer, net: _Net, X: torch.Tensor, num_classes: int) -> 
         plain, mirrored, turned = net(X), net(X.flip(3)), net(X.flip((2, 3)))
         upside, mean = net(X.flip(2)), net((X + X.flip(3)) / 2)
     right = (plain.softmax(1) + mirrored.softmax(1)) / 2
-    compare(
+    match(
         found,
         right,
         ("plain", plain.softmax(1)),

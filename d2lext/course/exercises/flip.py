@@ -2,7 +2,7 @@
 
 import torch
 
-from d2lext.course.exercises import Answer, AnswerError, compare, integers, kind, same
+from d2lext.course.exercises import Answer, AnswerError, integers, kind, match, same
 
 WORDS = {
     "right": "an index that runs backwards along the width mirrors all images.",
@@ -36,7 +36,7 @@ def _flipped(answer: Answer, X: torch.Tensor) -> set[bool]:
         return {flipped for flipped, _ in pairs}
     middle, half = right.clone(), X.shape[3] // 2
     middle[..., half] = Y[..., half]
-    compare(
+    match(
         Y,
         right,
         ("upside", X.flip(2)),
