@@ -50,15 +50,15 @@ def launch(address: str, path: str) -> str:
 
 
 def main(root: Path = ROOT) -> int:
-    here = address(root)
+    here, wrong = address(root), 0
     for path in sorted((root / "notebooks").rglob("*.ipynb")):
         nb = nbformat.read(path, as_version=4)
         first = next(cell for cell in nb.cells if cell.cell_type == "code")
-        if "import d2lext as d2l" not in first.source:
-            words = "the first code cell does not import d2lext"
+        if not first.source.startswith(("import d2lext as d2l", CELL[:20])):
+            words = "the first code cell does not begin with import d2lext as d2l"
             print(f"{path.name}: {words}", file=sys.stderr)
-            return 1
-        if first.source != first_cell(here):
+            wrong = 1
+        elif first.source != first_cell(here):
             first.source = first_cell(here)
             nbformat.write(nb, path)
             print(f"{path.name}: wrote its first cell")
@@ -70,7 +70,7 @@ def main(root: Path = ROOT) -> int:
     if new != text:
         readme.write_text(new, encoding="utf-8", newline="\n")
         print("README.md: wrote its links")
-    return 0
+    return wrong
 
 
 if __name__ == "__main__":
