@@ -1,10 +1,23 @@
 """How `make book` builds the site: the README and the lessons, as they are stored."""
 
+import ast
 import json
 import os
+import re
+import sys
+from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tools.address import address, launch
+
+ADDRESS = address()
+TOP = (
+    "*A page: it shows stored results, and its sliders do not move. To run it: "
+    "{}[on your machine](../README.md).*\n"
+)
 
 project = "Image augmentation, hands on"
 author = "the authors of the course"
@@ -46,16 +59,38 @@ def toctree(app) -> str:
 
 
 def prepare(app, docname: str, source: list[str]) -> None:
-    """The README gets the list of pages; solutions are folded."""
+    """The README gets the list of pages; lessons what a page without a kernel needs."""
     if docname == root_doc:
         source[0] += toctree(app)
     if docname.startswith("notebooks/"):
         nb = json.loads(source[0])
+        links = launch(ADDRESS, f"{docname}.ipynb")
+        top = TOP.format(f"{links} · " if links else "")
+        first = nb["cells"][0]
+        title, _, text = "".join(first["source"]).partition("\n")
+        first["source"] = f"{title}\n\n{top}\n{text}"
+        prose = ""
         for cell in nb["cells"]:
-            tags = cell["metadata"].get("tags", [])
-            if cell["cell_type"] == "code" and "solution" in tags:
-                tags.append("hide-cell")
+            if cell["cell_type"] == "code":
+                prepare_code(cell, prose)
+            else:
+                prose = "".join(cell["source"])
         source[0] = json.dumps(nb)
+
+
+def prepare_code(cell: dict, prose: str) -> None:
+    """Fold solutions, hide cells that only assert, describe images by the prose."""
+    tags = cell["metadata"].setdefault("tags", [])
+    if "solution" in tags:
+        tags.append("hide-cell")
+    code = "".join(cell["source"])
+    if not cell["outputs"] and not code.lstrip().startswith(("%", "!")):
+        statements = ast.parse(code).body
+        if statements and all(isinstance(node, ast.Assert) for node in statements):
+            tags.append("remove-cell")
+    words = re.sub(r"\[([^]]*)\]\([^)]*\)|[#*`$]", r"\1", prose).split()
+    alt = " ".join(words)[:300] or "Output of the cell above"
+    cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
 
 
 def index(app, error) -> None:
@@ -73,7 +108,9 @@ def index(app, error) -> None:
 def formula(translator, node) -> None:
     """As MathML, which browsers draw themselves: MathJax would need the internet."""
     display = "block" if isinstance(node, nodes.math_block) else "inline"
-    translator.body.append(convert(node.astext(), display=display))
+    # As a superscript a prime, which is a raised sign already, would float.
+    latex = node.astext().replace(r"^{\prime}", "′").replace("'", "′")
+    translator.body.append(convert(latex, display=display))
     raise nodes.SkipNode
 
 
