@@ -1,11 +1,9 @@
 import importlib.metadata
-import json
 import os
 import re
 import subprocess
 import sys
 from collections import namedtuple
-from pathlib import Path
 
 import torch
 from jupyter_client import kernelspec
@@ -26,7 +24,7 @@ def test_it_prints_one_line_for_each_thing() -> None:
     assert len(lines) == len(doctor.CHECKS), done.stderr
     assert all(line[:4] in ("OK  ", "--  ", "!!  ") for line in lines)
     assert done.returncode == any(line.startswith("!!") for line in lines)
-    assert "--  data: the bundled sample; make cifar10 downloads CIFAR-10" in lines
+    assert any(line.startswith("--  data: the bundled sample; ") for line in lines)
 
 
 def test_an_old_python() -> None:
@@ -35,63 +33,52 @@ def test_an_old_python() -> None:
     assert doctor.python((3, 13, 0))[0] == FINE
 
 
-def test_packages_as_in_the_lock_and_not(tmp_path) -> None:
+def test_packages(tmp_path, monkeypatch) -> None:
     version = importlib.metadata.version("numpy")
     lock = tmp_path / "requirements.lock"
     lock.write_text(
         f"# a comment\nnumpy=={version}\nwinonly==1 ; sys_platform == 'no'\n"
     )
     assert doctor.packages(lock) == (FINE, "packages: 1, all as in requirements.lock")
-    lock.write_text(f"numpy=={version}\nnumpy==0.1\nnothing-such==1\n")
+    lock.write_text("numpy==0.1\nnothing-such==1\n")
+    shown = f"2 not as in requirements.lock (numpy {version}, nothing-such missing)"
     mark, words = doctor.packages(lock)
-    assert mark == WITHOUT
-    assert f"2 not as in requirements.lock (numpy {version}, nothing-such missing)" in (
-        words
-    )
-
-
-def test_a_lock_that_cannot_be_read(tmp_path) -> None:
-    lock = tmp_path / "requirements.lock"
-    for content in (None, "=nonsense="):
-        if content:
-            lock.write_text(content)
-        mark, words = doctor.packages(lock)
-        assert mark == WRONG and "requirements.lock cannot be read" in words
-
-
-def test_a_wheel_has_no_lock(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(doctor, "CHECKOUT", False)
-    mark, words = doctor.packages(tmp_path / "requirements.lock")
-    assert mark == FINE and re.fullmatch(r"packages: \d+", words)
-
-
-def test_a_missing_package(monkeypatch) -> None:
-    monkeypatch.setattr(doctor, "NEEDED", ("torch", "nothing-such"))
-    assert doctor.packages() == (WRONG, "packages: nothing-such missing; make setup")
-
-
-def test_what_is_left_of_a_package(monkeypatch, tmp_path) -> None:
+    assert mark == WITHOUT and shown in words
+    assert re.fullmatch(r"packages: \d+", doctor.packages(None)[1])  # of a wheel
+    lock.write_text("=nonsense=")
+    for file in (lock, tmp_path / "gone"):
+        mark, words = doctor.packages(file)
+        assert mark == WRONG and f"{file.name} cannot be read" in words
     (tmp_path / "~orch-2.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    _, words = doctor.packages()
-    assert f"{tmp_path / '~orch-2.0.dist-info'} is left of a package" in words
+    assert "~orch-2.0.dist-info is left of a package" in doctor.packages(None)[1]
+    monkeypatch.setattr(doctor, "NEEDED", ("torch", "nothing-such"))
+    assert doctor.packages()[1].startswith("packages: nothing-such missing; make setup")
 
 
-def kernel_of(argv: list[str]):
-    Spec = namedtuple("Spec", "argv")
-    return lambda self, name: Spec(argv)
+def program(folder, name: str, says: str = "") -> str:
+    """A program that says something, in a folder that is put on the PATH."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho {says}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 def test_kernels(monkeypatch, tmp_path) -> None:
-    manager = kernelspec.KernelSpecManager
-    monkeypatch.setattr(manager, "get_kernel_spec", kernel_of([sys.executable]))
+    manager, argv = kernelspec.KernelSpecManager, [sys.executable]
+    spec = namedtuple("Spec", "argv")
+    monkeypatch.setattr(manager, "get_kernel_spec", lambda self, name: spec(argv))
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     assert doctor.kernel()[0] == FINE
     linked = tmp_path / "python3"  # as that of another environment
     linked.symlink_to(os.path.realpath(sys.executable))
-    for other in ("sh", str(tmp_path / "gone"), str(linked)):
-        monkeypatch.setattr(manager, "get_kernel_spec", kernel_of([other]))
+    for argv[0] in ("/bin/sh", str(tmp_path / "gone"), str(linked)):
         mark, words = doctor.kernel()
         assert mark == WRONG and "not this Python" in words
+    argv[0], lab = "python", program(tmp_path, "jupyter-lab")
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: lab)
+    mark, words = doctor.kernel()
+    assert mark == WITHOUT and f"starts another environment's, {lab}" in words
 
     def none(self, name):
         raise kernelspec.NoSuchKernel(name)
@@ -100,72 +87,39 @@ def test_kernels(monkeypatch, tmp_path) -> None:
     assert doctor.kernel()[0] == WRONG
 
 
-def test_a_jupyterlab_of_another_environment(monkeypatch, tmp_path) -> None:
-    lab = tmp_path / "jupyter-lab"
-    lab.write_text("#!/bin/sh\n")
-    lab.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    mark, words = doctor.kernel()
-    assert mark == WITHOUT and f"starts another environment's, {lab}" in words
+def test_gpus(monkeypatch, tmp_path) -> None:
+    """Without one: a GPU's first kernel is what may fail, and is replaced here."""
 
+    def first_kernel(*shape, device):
+        raise RuntimeError("no kernel image is available\nfor this device")
 
-def has_gpu(monkeypatch, fails: bool) -> None:
-    """As with an NVIDIA GPU, which may fail at its first use."""
-    ones = torch.ones
-
-    def first_use(*shape, device):
-        if fails:
-            raise RuntimeError("no kernel image is available\nfor this device")
-        return ones(*shape)
-
-    cuda = [torch.device("cuda", 0)]
-    monkeypatch.setattr(multi_gpu, "try_all_gpus", lambda: cuda)
+    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(multi_gpu, "bf16_is_fast", lambda device: False)
+    devices = [torch.device("cpu")]
+    monkeypatch.setattr(multi_gpu, "try_all_gpus", lambda: devices)
+    assert "; no GPU that lessons can use; trains in float32" in doctor.device()[1]
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert "Apple's GPU is not used" in doctor.device()[1]
+    program(tmp_path, "nvidia-smi", "Quadro K2000")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    mark, words = doctor.device()
+    assert mark == WRONG and "Quadro K2000 cannot be used" in words
+    devices[0] = torch.device("cuda", 0)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla P100")
-    monkeypatch.setattr(torch, "ones", first_use)
-
-
-def test_gpus(monkeypatch) -> None:
-    has_gpu(monkeypatch, fails=False)
-    assert doctor.gpu() == (FINE, "GPU: Tesla P100; trains in float32")
-    has_gpu(monkeypatch, fails=True)
-    mark, words = doctor.gpu()
+    monkeypatch.setattr(torch, "ones", lambda n, device: torch.zeros(n))
+    assert doctor.device() == (FINE, "GPU: Tesla P100; trains in float32")
+    monkeypatch.setattr(torch, "ones", first_kernel)
+    mark, words = doctor.device()
     assert mark == WRONG and "P100 cannot be used: no kernel image is avail" in words
     assert "CUDA_VISIBLE_DEVICES=" in words and "\n" not in words
 
 
-def test_gpus_that_pytorch_does_not_see(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(multi_gpu, "try_all_gpus", lambda: [torch.device("cpu")])
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho Quadro K2000\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    for version, why in (("13.0", "driver is too old"), (None, "has no CUDA")):
-        monkeypatch.setattr(torch.version, "cuda", version)
-        mark, words = doctor.gpu()
-        assert mark == WRONG and "Quadro K2000" in words and why in words
-    program.unlink()
-    assert doctor.gpu()[0] == WITHOUT
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert "Apple's" in doctor.gpu()[1]
-
-
 def test_memory_of_a_container(tmp_path) -> None:
-    assert doctor.memory(tmp_path)[0] == FINE
     (tmp_path / "memory.current").write_text("600000000\n")
-    for limit, mark in (("max", FINE), ("1000000000", WITHOUT)):
+    for limit, words in (("max", "GB free"), ("1000000000", "0.4 GB free, a lesson")):
         (tmp_path / "memory.max").write_text(f"{limit}\n")
-        found = doctor.memory(tmp_path)
-        assert found[0] == mark
-    assert found[1].startswith("memory: 0.4 GB free, a lesson takes 1.5")
-
-
-def test_line_ends(tmp_path) -> None:
-    (tmp_path / "tools").mkdir()
-    assert doctor.scripts(tmp_path)[0] == FINE
-    (tmp_path / "tools/setup.sh").write_bytes(b"#!/bin/sh\r\n")
-    assert doctor.scripts(tmp_path)[0] == WRONG
+        assert words in doctor.memory(tmp_path)[1]
+    assert doctor.memory(tmp_path)[0] == WITHOUT
 
 
 def test_data_that_is_not_where_it_was_said_to_be(monkeypatch, tmp_path) -> None:
@@ -174,26 +128,21 @@ def test_data_that_is_not_where_it_was_said_to_be(monkeypatch, tmp_path) -> None
     assert mark == WRONG and "nowhere" in words
 
 
-def test_a_full_disk_and_a_folder_that_is_read_only(tmp_path, monkeypatch) -> None:
-    assert doctor.folder(tmp_path, needed=0)[0] == FINE
+def test_folders(tmp_path, monkeypatch) -> None:
+    assert doctor.folder(tmp_path / "not/yet", needed=0)[0] == FINE
     mark, words = doctor.folder(tmp_path, needed=1e9)
     assert mark == WITHOUT and "GB free; CIFAR-10 needs" in words
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # also for root
     assert doctor.folder(tmp_path)[0] == WITHOUT
+    assert doctor.scripts(tmp_path)[0] == doctor.scripts(None)[0] == FINE
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/setup.sh").write_bytes(b"#!/bin/sh\r\n")
+    assert doctor.scripts(tmp_path)[0] == WRONG
 
 
 def test_sliders(tmp_path) -> None:
     assert doctor.widgets(tmp_path)[0] == WRONG
-    file = Path(
-        tmp_path,
-        "share/jupyter/labextensions/@jupyter-widgets/jupyterlab-manager/package.json",
-    )
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"version": "5.0.15"}))
-    assert doctor.widgets(tmp_path) == (
-        FINE,
-        "sliders: @jupyter-widgets/jupyterlab-manager 5.0.15",
-    )
+    assert doctor.widgets()[0] == FINE
 
 
 def test_a_check_that_fails_is_a_finding() -> None:

@@ -1,13 +1,11 @@
 """Say what of an installation is in order and what to do about the rest.
 
-`python -m d2lext.course.doctor` prints one line for each thing it looks at: OK, `--`
-for something that the course does without, and `!!` with what to do. It ends with 1 if
-there is a `!!`.
+`python -m d2lext doctor` prints a line for each thing it looks at: OK, `--` for what
+the course does without, `!!` with what to do. It ends with 1 if there is a `!!`.
 """
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import re
 import shutil
@@ -16,10 +14,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-CHECKOUT = (ROOT / "Makefile").exists()
+from d2lext.places import CHECKOUT, DATA
+
 SETUP = "make setup" if CHECKOUT else "pip install --upgrade 'd2lext[lab]'"
-OLDEST = (3, 11)
+LOCK = CHECKOUT / "requirements.lock" if CHECKOUT else None
 NEEDED = ("torch", "torchvision", "matplotlib", "pillow", "ipywidgets", "jupyterlab")
 DISK, MEMORY = 1.0, 1.5  # GB: for CIFAR-10 and its archive, twice over; for a lesson
 FINE, WITHOUT, WRONG = "OK", "--", "!!"
@@ -27,38 +25,43 @@ Finding = tuple[str, str]
 
 
 def python(version: tuple[int, ...] = tuple(sys.version_info)) -> Finding:
-    shown, oldest = (".".join(map(str, v[:3])) for v in (version, OLDEST))
-    if version[:2] < OLDEST:
-        return WRONG, f"Python {shown}: needs {oldest} or newer; make setup PYTHON=..."
-    return FINE, f"Python {shown}"
+    shown = "Python " + ".".join(map(str, version[:3]))
+    if version < (3, 11):
+        return WRONG, f"{shown}: needs 3.11 or newer; make setup PYTHON=..."
+    return FINE, shown
 
 
-def packages(lock: Path = ROOT / "requirements.lock") -> Finding:
+def packages(lock: Path | None = LOCK) -> Finding:
     """Whether packages are there, and as the lock has them, where there is one."""
     from packaging.requirements import InvalidRequirement, Requirement
 
-    found, other, also = {}, [], ""
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()  # as PyPI compares names
+
+    found, also = {}, ""
     for d in importlib.metadata.distributions():
         if name := d.metadata["Name"]:
-            found.setdefault(_plain(name), d.version)  # Python imports the first
+            found.setdefault(plain(name), d.version)  # Python imports the first
         else:
             also += f"; {getattr(d, '_path', d)} is left of a package, delete it"
     if missing := [name for name in NEEDED if name not in found]:
         return WRONG, f"packages: {', '.join(missing)} missing; {SETUP}{also}"
-    if not CHECKOUT and not lock.exists():
+    if not lock:
         return FINE, f"packages: {len(found)}{also}"
+    without = r"nvidia|cuda|triton|#" if Path(".venv/.cpu").exists() else "#"
     try:
         lines = lock.read_text(encoding="utf-8").splitlines()
-        if Path(".venv/.cpu").exists():  # made without CUDA
-            lines = [line for line in lines if not re.match("nvidia|cuda|triton", line)]
-        wanted = [Requirement(x) for x in lines if x.strip() and not x.startswith("#")]
+        wanted = [
+            Requirement(x) for x in lines if x.strip() and not re.match(without, x)
+        ]
     except (OSError, InvalidRequirement) as error:
         return WRONG, f"packages: {lock.name} cannot be read ({error}); get it with git"
-    wanted = [r for r in wanted if not r.marker or r.marker.evaluate()]
-    for r in wanted:
-        version = found.get(_plain(r.name))
-        if not version or not r.specifier.contains(version, prereleases=True):
-            other.append(f"{r.name} {version or 'missing'}")
+    wanted = {plain(r.name): r for r in wanted if not r.marker or r.marker.evaluate()}
+    other = [
+        f"{name} {found.get(name, 'missing')}"
+        for name, r in wanted.items()
+        if not r.specifier.contains(found.get(name, "0.dev0"), prereleases=True)
+    ]
     if not other:
         return FINE, f"packages: {len(wanted)}, all as in {lock.name}{also}"
     shown = ", ".join(other[:3]) + (", ..." if len(other) > 3 else "")
@@ -66,19 +69,13 @@ def packages(lock: Path = ROOT / "requirements.lock") -> Finding:
     return WITHOUT, f"{words}installs those (environment.yml has others, too){also}"
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()  # as PyPI compares names
-
-
 def kernel() -> Finding:
     """Whether notebooks would run on this Python."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    def is_here(program: str) -> bool:
-        # The folder, since a Python may be a link to one that environments share.
-        folder = os.path.dirname(sys.executable)
-        there = os.path.dirname(program)
-        return os.path.exists(program) and os.path.samefile(there, folder)
+    def is_here(program: str) -> bool:  # a Python may be a link that environments share
+        folders = map(os.path.dirname, (program, sys.executable))
+        return os.path.exists(program) and os.path.samefile(*folders)
 
     try:
         name = KernelSpecManager().get_kernel_spec("python3").argv[0]
@@ -90,57 +87,41 @@ def kernel() -> Finding:
         return WRONG, f"kernel: python3 runs {name}, not this Python; {how}"
     lab = shutil.which("jupyter-lab")
     if lab and not is_here(lab):
-        how = "make lab" if CHECKOUT else "python -m jupyterlab"
         words = f"kernel: `jupyter lab` starts another environment's, {lab}"
-        return WITHOUT, f"{words}; {how} starts this one's"
+        return WITHOUT, f"{words}; this one's: python -m d2lext lab"
     return FINE, "kernel: python3 runs the Python that Jupyter runs on"
 
 
-def gpu() -> Finding:
-    """Which GPUs there are, and whether they can be used."""
+def device() -> Finding:
+    """What nets are trained on; whether there is a GPU that cannot be used."""
     import torch
 
     from d2lext.multi_gpu import bf16_is_fast, try_all_gpus
 
-    how = "; lessons run on the CPU"
-    devices = [d for d in try_all_gpus() if d.type == "cuda"]
-    names = ", ".join(torch.cuda.get_device_name(d) for d in devices) or _nvidia()
-    if not names and torch.backends.mps.is_available():
-        return WITHOUT, f"GPU: Apple's, which lessons do not use{how}"
-    if not names:
-        return WITHOUT, f"GPU: none that PyTorch can use{how}"
-    why = "its driver is too old" if torch.version.cuda else "PyTorch has no CUDA"
-    try:
-        for device in devices:
-            torch.ones(2, device=device).sum().item()
-    except RuntimeError as error:
-        devices, why = [], str(error).partition("\n")[0]
-        how = "; with CUDA_VISIBLE_DEVICES= (empty) lessons run on the CPU"
-    if not devices:
-        also = "or get a PyTorch that fits from pytorch.org/get-started"
-        return WRONG, f"GPU: {names} cannot be used: {why}{how}, {also}"
+    devices, smi, names = try_all_gpus(), shutil.which("nvidia-smi"), ""
+    shown, why = f"CPU: {torch.get_num_threads()} threads", "is its driver too old?"
     fast = "bfloat16" if bf16_is_fast(devices[0]) else "float32"
-    return FINE, f"GPU: {names}; trains in {fast}"
-
-
-def _nvidia() -> str:
-    """GPUs that NVIDIA's own program sees, unless they are hidden."""
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    if "CUDA_VISIBLE_DEVICES" in os.environ or not shutil.which(command[0]):
-        return ""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    return "" if done.returncode else ", ".join(done.stdout.splitlines())
-
-
-def cpu() -> Finding:
-    import torch
-
-    from d2lext.multi_gpu import bf16_is_fast
-
-    threads = f"CPU: {torch.get_num_threads()} threads"
-    if bf16_is_fast(torch.device("cpu")):
-        return FINE, f"{threads}; trains in bfloat16"
-    return WITHOUT, f"{threads}; no fast bfloat16, so trains in float32, slower"
+    if devices[0].type == "cuda":
+        names = ", ".join(map(torch.cuda.get_device_name, devices))
+        try:
+            for gpu in devices:
+                torch.ones(2, device=gpu).sum().item()
+            return FINE, f"GPU: {names}; trains in {fast}"
+        except RuntimeError as error:
+            why = str(error).partition("\n")[0]
+    elif smi and "CUDA_VISIBLE_DEVICES" not in os.environ:  # what NVIDIA's program sees
+        command = [smi, "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(
+            command, capture_output=True, text=True, timeout=20
+        ).stdout
+        names = ", ".join(names.splitlines())
+    if names:
+        how = (
+            "CUDA_VISIBLE_DEVICES= (empty) trains on the CPU; pytorch.org/get-started "
+        )
+        return WRONG, f"GPU: {names} cannot be used: {why} {how}has other PyTorches"
+    apple = ", Apple's GPU is not used" if torch.backends.mps.is_available() else ""
+    return WITHOUT, f"{shown}; no GPU that lessons can use{apple}; trains in {fast}"
 
 
 def memory(group: Path = Path("/sys/fs/cgroup")) -> Finding:
@@ -165,49 +146,42 @@ def data() -> Finding:
     except (OSError, ValueError) as error:
         return WRONG, f"data: {error}"
     if source.kind == "sample":
-        how = "make cifar10" if CHECKOUT else "python -m d2lext.images --download"
-        return WITHOUT, f"data: the bundled sample; {how} downloads CIFAR-10"
+        how = "python -m d2lext cifar10 downloads CIFAR-10"
+        return WITHOUT, f"data: the bundled sample; {how}"
     return FINE, f"data: {source}"
 
 
-def folder(path: Path | None = None, needed: float = DISK) -> Finding:
+def folder(path: Path = DATA, needed: float = DISK) -> Finding:
     """Whether downloads and runs can be kept."""
-    from d2lext.images import DATA
-
-    path = path or DATA
+    while not path.exists():
+        path = path.parent
     free = shutil.disk_usage(path).free / 1e9
     if not os.access(path, os.W_OK):
         how = "D2LEXT_RUNS and D2LEXT_CIFAR10 name other places"
         return WITHOUT, f"{path}: cannot be written to, so runs are not kept; {how}"
-    if free < needed:
-        return WITHOUT, f"disk: {free:.1f} GB free; CIFAR-10 needs {needed:.0f}"
-    return FINE, f"disk: {free:.0f} GB free"
+    low = f"; CIFAR-10 needs {needed:.0f}" if free < needed else ""
+    return WITHOUT if low else FINE, f"disk: {free:.1f} GB free{low}"
 
 
-def scripts(root: Path = ROOT) -> Finding:
+def scripts(root: Path | None = CHECKOUT) -> Finding:
     """Whether git has rewritten the ends of lines, as it may on Windows."""
-    if any(b"\r\n" in path.read_bytes() for path in root.glob("tools/*.sh")):
-        how = "make answers; git config core.autocrlf input; git rm -rq --cached .; "
-        how += "git reset --hard"
-        return WRONG, f"scripts: have the line ends of Windows, and do not run; {how}"
+    if root and any(b"\r\n" in path.read_bytes() for path in root.glob("tools/*.sh")):
+        how = "git config core.autocrlf input; git rm -rq --cached .; git reset --hard"
+        words = "scripts: have the line ends of Windows, and do not run; save answers"
+        return WRONG, f"{words}, then {how}"
     return FINE, "scripts: as git has them"
 
 
 def widgets(prefix: Path = Path(sys.prefix)) -> Finding:
     """Whether JupyterLab can show sliders."""
     name = "@jupyter-widgets/jupyterlab-manager"
-    file = prefix / "share/jupyter/labextensions" / name / "package.json"
-    try:
-        version = json.loads(file.read_text(encoding="utf-8"))["version"]
-    except (OSError, ValueError, KeyError):
-        words = "JupyterLab's part of ipywidgets is not where this Python is"
-        return WRONG, f"sliders: {words}; pip install jupyterlab_widgets"
-    return FINE, f"sliders: {name} {version}"
+    if (prefix / "share/jupyter/labextensions" / name / "package.json").exists():
+        return FINE, "sliders: JupyterLab has its part of ipywidgets"
+    words = "sliders: JupyterLab's part of ipywidgets is not where this Python is"
+    return WRONG, f"{words}; pip install jupyterlab_widgets"
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (
-    *(python, packages, kernel, gpu, cpu, memory, data, folder, scripts, widgets),
-)
+CHECKS = (python, packages, kernel, device, memory, data, folder, scripts, widgets)
 
 
 def diagnose(checks: tuple[Callable[[], Finding], ...] = CHECKS) -> Iterator[Finding]:
