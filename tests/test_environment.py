@@ -3,11 +3,12 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.test_setup import interpreter
 
 ROOT = Path(__file__).resolve().parent.parent
 NEVER_COPIED = [".git", ".venv", ".*_cache", "__pycache__", "*.egg-info", "cifar-10-*"]
@@ -18,21 +19,6 @@ def sections() -> tuple[list[str], list[str]]:
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
     return [entry for entry in listed if isinstance(entry, str)], pip
-
-
-def python311() -> str:
-    """A Python 3.11 that runs, by its name on PATH or as uv finds it."""
-    found = ["python3.11", sys.executable]
-    if uv := shutil.which("uv"):
-        command = [uv, "python", "find", "--system", "--no-python-downloads", "3.11"]
-        find = subprocess.run(command, capture_output=True, text=True, check=False)
-        found.append(find.stdout.strip())
-    for python in filter(shutil.which, found):
-        ask = [python, "-c", "import sys; print(sys.version_info[:2] == (3, 11))"]
-        answer = subprocess.run(ask, capture_output=True, text=True, check=False)
-        if answer.stdout.strip() == "True":
-            return python
-    pytest.skip("no Python 3.11 that runs was found")
 
 
 def test_conda_installs_python_311_and_pip() -> None:
@@ -46,7 +32,9 @@ def test_lessons_run_on_d2ls_own_pins(tmp_path: Path) -> None:
     # A copy, so that the editable install leaves nothing behind in the clone.
     clone = tmp_path / "clone"
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(*NEVER_COPIED))
-    subprocess.run([python311(), "-m", "venv", str(tmp_path / "venv")], check=True)
+    subprocess.run(
+        [interpreter("3.11"), "-m", "venv", str(tmp_path / "venv")], check=True
+    )
     python = str(tmp_path / "venv/bin/python")
     words = [word for line in sections()[1] for word in line.split()]
     subprocess.run(

@@ -56,13 +56,13 @@ def main() -> None:
     color = dict.fromkeys(["brightness", "contrast", "saturation"], (0, 1, 0.5))
     crop = partial(T.RandomResizedCrop, (200, 200))
     explorers = {
-        "flip": (T.RandomHorizontalFlip, {"p": (0, 1)}, 15),
+        "flip": (T.RandomHorizontalFlip, {"p": (0, 1)}, 25),
         "crop": (
             crop,
             {"scale": (0.02, 1, (0.1, 1)), "ratio": (0.25, 4, (0.5, 2))},
-            15,
+            25,
         ),
-        "all colours": (T.ColorJitter, color | {"hue": (0, 0.5, 0.5)}, 40),
+        "all colours": (T.ColorJitter, color | {"hue": (0, 0.5, 0.5)}, 60),
     }
     print(
         f"{'explorer':12} {'median':>8} {'p95':>8} {'goal':>8} {'matplotlib':>11} ratio"
