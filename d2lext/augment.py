@@ -6,6 +6,7 @@ result. `d2lext.batch` (lesson 6) has the other transforms, and these names, too
 """
 
 import contextlib
+import functools
 import inspect
 import math
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from numbers import Real
 
 import torch
 from torch.utils.data._utils.collate import default_collate_fn_map
+from torchvision.transforms.v2 import functional as TF
+from torchvision.tv_tensors import TVTensor
 
 import d2lext
 from d2lext import expect
@@ -22,16 +25,24 @@ __all__ = [
     "ColorJitter",
     "Normalize",
     "PerImage",
+    "RandomApply",
+    "RandomChoice",
     "RandomErasing",
     "Transform",
+    "by_choice",
+    "constant",
+    "cut_one_by_one",
     "draw_boxes",
     "draw_place",
     "full_precision",
     "onto",
     "pick",
+    "resized_one_by_one",
     "to_float",
     "uniform",
 ]
+
+PADDINGS = ("constant", "edge", "reflect", "symmetric")
 
 # Helpers
 
@@ -55,9 +66,44 @@ def onto(device: torch.device, *tensors: torch.Tensor) -> list[torch.Tensor]:
     return [t.to(device, non_blocking=True) for t in pinned]
 
 
+def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Numbers as float32 (n, 1, 1) on a device, to which they are copied once."""
+    made = _constant.__wrapped__ if torch.compiler.is_compiling() else _constant
+    return made(values, device)
+
+
+@functools.cache
+def _constant(values, device):
+    with torch.inference_mode(False):  # others may need them for gradients
+        x = torch.tensor(values, dtype=torch.float32, device="cpu").view(-1, 1, 1)
+        return onto(device, x)[0]
+
+
 def pick(X: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
     """Images i of a batch; faster than X[i], which walks over single pixels."""
     return X.index_select(0, *onto(X.device, i))
+
+
+def cut_one_by_one(X, top, left, size) -> torch.Tensor:
+    """Windows (n, c, *size) of a batch, looked up pixel by pixel: slower, but general.
+
+    It has gradients, and needs no view of 2**31 numbers, which Apple's GPU gets wrong.
+    """
+    rows, columns = (torch.arange(length, device="cpu") for length in size)
+    i = (top.view(-1, 1, 1) + rows[:, None]) * X.shape[3]
+    i = (i + left.view(-1, 1, 1) + columns).flatten(1)[:, None]  # (n, 1, h * w)
+    i = onto(X.device, i)[0].expand(-1, X.shape[1], -1)
+    return X.flatten(2).gather(2, i).unflatten(2, size)
+
+
+def resized_one_by_one(X, boxes, size, interpolation, antialias) -> torch.Tensor:
+    """Boxes (top, left, height, width) of a batch, resized by torchvision; float32."""
+    how = {"size": size, "interpolation": interpolation, "antialias": antialias}
+    crops = (
+        to_float(x[:, top : top + h, left : left + w])
+        for x, (top, left, h, w) in zip(X, boxes.tolist(), strict=True)
+    )
+    return torch.stack([TF.resize_image(x, **how) for x in crops])
 
 
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
@@ -127,11 +173,13 @@ class Transform:
         Raises TypeError or ValueError for what is no batch, or does not fit.
         """
         expect.batch(X, self.channels)
-        if self.colors:
+        if self.colors and not torch.compiler.is_compiling():  # depends on the values
             expect.colors(X)
         params = self.draw(len(X), *X.shape[2:], expect.generator(generator))
         with full_precision(X.device):
-            return self.apply(X, params)
+            if not isinstance(X, TVTensor):
+                return self.apply(X, params)
+            return self.apply(X.as_subclass(torch.Tensor), params).as_subclass(type(X))
 
     def keep(self, X: torch.Tensor) -> torch.Tensor:
         """Return what a data set should keep in memory, made from all its images."""
@@ -154,6 +202,7 @@ class Transform:
 # Colours
 
 _KNOBS = ("brightness", "contrast", "saturation", "hue")
+_GRAY = {1: (1.0,), 3: (0.2989, 0.587, 0.114)}
 
 
 def _knob(name, value, center, high):
@@ -191,53 +240,67 @@ class ColorJitter(Transform):
         return params
 
     def apply(self, X, params):
-        """All but hue are matrices, and the knob of a matrix does not matter.
-
-        So the images are sorted by hue's place among their turns: before hue the
-        k-th matrix is due for the last so many of them, and after it for the others.
-        """
-        mine = [k for k in range(3) if _KNOBS[k] in params]  # those that are turned
+        # So many images at once that their numbers stay in a core's cache.
+        size = max(1, 2**17 // X[0, 0].numel()) if X.device.type == "cpu" else len(X)
         order = params["order"]
-        order = order[torch.isin(order, order.new_tensor([*mine, 3]))].view(len(X), -1)
-        place, i = (order == 3).int().argmax(1).sort()  # of hue
-        turns = order[i]
-        turns = turns[turns != 3].view(-1, len(mine)) if mine else turns[:, :0]
-        bounds = place.bincount(minlength=len(mine) + 1).cumsum(0).tolist()
-        ones = torch.ones(len(X), device="cpu")
-        factors = torch.stack([params.get(name, ones) for name in _KNOBS], 1)[i]
-        M, shift = _matrices(turns, factors.gather(1, turns), X.shape[1])
-        X = to_float(pick(X, i))
-        M, shift, hue, back = onto(X.device, M, shift, factors[:, 3], i.argsort())
-        for k in range(len(mine)):
-            s = slice(bounds[k], None)
-            _turn(X[s], M[s, k], shift[s, k])
-        if "hue" in params and X.shape[1] == 3:
-            for some, f in zip(X.split(128), hue.split(128), strict=True):
-                _hue(some, f)  # of many at once, the numbers would leave the cache
-        for k in range(len(mine)):
-            s = slice(bounds[k])
-            _turn(X[s], M[s, k], shift[s, k])
-        return pick(X, back)
+        kept = sum(order == k for k in range(4) if k == 3 or _KNOBS[k] in params)
+        first = kept.sort(dim=1, descending=True, stable=True).indices
+        order = order.gather(1, first[:, : len({*params, "hue"}) - 1])  # (n, turns)
+        ones = torch.ones(len(X), dtype=torch.float32, device="cpu")
+        factors = torch.stack([params.get(name, ones) for name in _KNOBS], 1)  # (n, 4)
+        parts = zip(X.split(size), order.split(size), factors.split(size), strict=True)
+        done = [_jitter(*part, "hue" in params) for part in parts]
+        return done[0] if len(done) == 1 else torch.cat(done)
 
 
-def _gray(channels):
-    weights = [0.2989, 0.587, 0.114] if channels == 3 else [1.0]
-    return torch.tensor(weights, dtype=torch.float32, device="cpu")
+def _jitter(X, order, factors, hue):
+    """Turn the knobs (n, turns) of some images, in their order, by factors (n, 4).
+
+    All but hue are matrices, and no operation asks which knob a matrix stands for. So
+    the images are sorted by hue's place among their turns: before it the k-th matrix
+    is due for the last so many of them, and after it for the others.
+    """
+    place, i = (order == 3).int().argmax(1).sort()
+    order, factors = order[i], factors[i]
+    k = torch.arange(order.shape[1] - 1, device="cpu")  # of the matrices
+    knobs = order.gather(1, k + (k >= place[:, None]))  # all but hue
+    M, shift = _matrices(knobs, factors.gather(1, knobs), X.shape[1])
+    later = place > k[:, None]  # (turns, n)
+    M, shift, f, back = onto(X.device, M, shift, factors[:, 3], i.argsort())
+    X = to_float(pick(X, i))
+    X = _turn(X, M, shift, later, last=True)
+    if hue and X.shape[1] == 3:
+        X = _hue(X, f.view(-1, 1, 1, 1))
+    return pick(_turn(X, M, shift, ~later, last=False), back)
 
 
 def _matrices(knobs, f, channels):
-    """What each turn (n, turns) does: matrices and parts of the mean grey to add."""
+    """The turns: matrices (n, turns, c, c), and how much of the mean grey they add."""
     contrast, saturation = ((1 - f) * (knobs == k) for k in (1, 2))
-    M = f[..., None, None] * torch.eye(channels, dtype=f.dtype, device=f.device)
-    # In every row, since all channels get the same grey.
-    return M + saturation[..., None, None] * _gray(channels).to(f), contrast
+    eye = torch.eye(channels, dtype=f.dtype, device="cpu")
+    gray = constant(_GRAY[channels], f.device).view(-1)  # for each row of a matrix
+    M = f[..., None, None] * eye + saturation[..., None, None] * gray
+    return M, contrast
 
 
-def _turn(X, M, shift):
-    (gray,) = onto(X.device, _gray(X.shape[1]))
-    offset = (shift * (X.mean((2, 3)) @ gray)).view(-1, 1, 1)
-    flat = X.flatten(2)  # (n, c, pixels), the memory of X
-    torch.clamp(torch.baddbmm(offset, M, flat), 0, 1, out=flat)
+def _turn(X, M, shift, due, last):
+    """Apply matrix k to the images for which due[k] holds, the last or first ones."""
+    gray = constant(_GRAY[X.shape[1]], X.device)
+    for k, whom in enumerate(due):
+        compiled = torch.compiler.is_compiling()  # lengths may not depend on values
+        count = len(X) if compiled else int(whom.sum())
+        s = slice(len(X) - count, None) if last else slice(count)
+        offset = (X[s].mean((2, 3), keepdim=True) * gray).sum((1, 2)) * shift[
+            s, k, None
+        ]
+        Y = torch.baddbmm(offset[..., None], M[s, k], X[s].flatten(2)).view_as(X[s])
+        if compiled:
+            X = torch.where(*onto(X.device, whom.view(-1, 1, 1, 1)), Y.clamp(0, 1), X)
+        elif Y.requires_grad:
+            X[s] = Y.clamp(0, 1)
+        else:
+            torch.clamp(Y, 0, 1, out=X[s])
+    return X
 
 
 def _hue(X, f):
@@ -249,34 +312,29 @@ def _hue(X, f):
     # By multiplying with 0 or 1: several times faster than torch.where on a CPU.
     h = (r - g).mul_(per).add_(2 / 3)
     h.addcmul_((g == V).to(h), (b - r).mul_(per).add_(1 / 3).sub_(h))
-    h.addcmul_((r == V).to(h), (g - b).mul_(per).sub_(h)).add_(f.view(-1, 1, 1, 1))
-    opposite = torch.tensor([1 / 2, 5 / 6, 1 / 6], device=X.device)
-    u = h - opposite.view(1, 3, 1, 1)
+    h.addcmul_((r == V).to(h), (g - b).mul_(per).sub_(h)).add_(f)
+    u = h - constant((1 / 2, 5 / 6, 1 / 6), X.device)
     u = u.sub_(u.round()).abs_()  # 1 is a full round
-    torch.addcmul(V, D, u.mul_(-6).add_(2).clamp_(0, 1), value=-1, out=X)
+    return torch.addcmul(V, D, u.mul_(-6).add_(2).clamp_(0, 1), value=-1)
 
 
 class Normalize(Transform):
     """Subtract a mean and divide by a standard deviation, per channel; float32."""
 
-    channels = (3,)
     normalizes = True
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.mean = expect.numbers("mean", mean)
-        self.std = expect.numbers("std", std, positive=True)
+        self.mean = expect.numbers("mean", mean, (1, 2, 3, 4))
+        self.std = expect.numbers("std", std, (1, 2, 3, 4), positive=True)
 
     def draw(self, n, height, width, generator=None):
         return {}
 
     def apply(self, X, params):
-        mean, std = _per_channel(self.mean, X), _per_channel(self.std, X)
+        expect.per_channel("mean", self.mean, X)
+        expect.per_channel("std", self.std, X)
+        mean, std = constant(self.mean, X.device), constant(self.std, X.device)
         return (to_float(X) - mean).div_(std)
-
-
-def _per_channel(values, X):
-    """Three numbers as float32 (1, 3, 1, 1), on the device of X."""
-    return torch.tensor(values, dtype=torch.float32, device=X.device).view(1, 3, 1, 1)
 
 
 # Erasing
@@ -285,19 +343,14 @@ def _per_channel(values, X):
 class RandomErasing(Transform):
     """Blank a random box of each image with probability p; float32.
 
-    value: a number, three (one per channel), or "random" for normal noise.
+    value: a number, one per channel, or "random" for normal noise.
     """
-
-    channels = (3,)
 
     def __init__(self, p=0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), value=0) -> None:
         self.p = expect.probability("p", p)
         self.scale = expect.interval("scale", scale, 0, 1)
         self.ratio = expect.interval("ratio", ratio, 1e-6, 1e6)
-        if value != "random":
-            values = [value] * 3 if isinstance(value, Real) else value
-            value = expect.numbers('value (or "random")', values)
-        self.value = value
+        self.value = value if value == "random" else expect.fill("value", value)
 
     def draw(self, n, height, width, generator=None):
         h, w = draw_boxes(n, height * width, self.scale, self.ratio, generator)
@@ -308,23 +361,112 @@ class RandomErasing(Transform):
         top, left = (draw_place(s, generator) for s in (height - h, width - w))
         params = {"top": top, "left": left, "height": h, "width": w}
         if self.value == "random":
-            noise = torch.empty((n, 3, height, width), device="cpu")
-            params["value"] = noise.normal_(generator=generator)
+            params["seed"] = torch.randint(
+                2**62, (n,), generator=generator, device="cpu"
+            )
         return params
 
     def apply(self, X, params):
-        def inside(start, length, n):  # (n images, n pixels)
-            pixels = torch.arange(n, device="cpu") - start[:, None]
-            return (pixels >= 0) & (pixels < length[:, None])
+        noise = "seed" in params
+        if not noise:
+            value = constant(expect.per_channel("value", self.value, X), X.device)
+        large = X.device.type == "cpu" and X[0, 0].numel() >= 64 * 64
+        if noise or (large and not torch.compiler.is_compiling()):
+            X = to_float(X) if X.dtype == torch.uint8 else X.float().clone()
+            rows = torch.stack(list(params.values()), 1).tolist()
+            for i, (top, left, h, w, *seed) in enumerate(rows):
+                if h and w:
+                    box = X[i, :, top : top + h, left : left + w]
+                    box.copy_(_noise(box, *seed) if noise else value)
+            return X
+        top, left, h, w = onto(X.device, *params.values())
+        rows = _between(top, h, X.shape[2])[:, None, :, None]
+        columns = _between(left, w, X.shape[3])[:, None, None, :]
+        return torch.where(rows & columns, value, to_float(X))
 
-        X = to_float(X)
-        rows = inside(params["top"], params["height"], X.shape[2])
-        cols = inside(params["left"], params["width"], X.shape[3])
-        rows, cols = onto(X.device, rows, cols)
-        box = rows[:, None, :, None] & cols[:, None, None, :]
-        if "value" in params:
-            return torch.where(box, *onto(X.device, params["value"]), X)
-        return torch.where(box, _per_channel(self.value, X), X)
+
+def _between(start, length, n):
+    """Which of n pixels lie in [start, start + length), for each image: (images, n)."""
+    pixels = torch.arange(n, device=start.device) - start[:, None]
+    return (pixels >= 0) & (pixels < length[:, None])
+
+
+def _noise(box, seed):
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return onto(
+        box.device, torch.empty(box.shape, device="cpu").normal_(generator=generator)
+    )[0]
+
+
+# One or the other
+
+
+def rows(params, i):
+    """What was drawn for images i, of what `draw` returned for a batch."""
+    if isinstance(params, torch.Tensor):
+        return params[i]
+    if isinstance(params, dict):
+        return {name: rows(values, i) for name, values in params.items()}
+    return [rows(values, i) for values in params]
+
+
+def by_choice(X, choice, steps) -> torch.Tensor:
+    """Images X, the i-th as steps[choice[i]] makes it; a step is called with (X, i)."""
+    everyone = torch.arange(len(X), device="cpu")
+    if torch.compiler.is_compiling():  # numbers of images may not depend on values
+        done = torch.stack([step(X, everyone) for step in steps])
+        return done[(*onto(X.device, choice, everyone),)]
+    groups = [everyone[choice == k] for k in range(len(steps))]
+    done = [s(pick(X, i), i) for s, i in zip(steps, groups, strict=True) if len(i)]
+    return pick(torch.cat(done), torch.cat(groups).argsort())
+
+
+class RandomChoice(Transform):
+    """Apply one of several transforms to each image, with probabilities p; float32.
+
+    p: a number >= 0 for each transform; None for the same for all.
+    """
+
+    def __init__(self, transforms: Sequence[Transform], p=None) -> None:
+        expect.at_least("transforms", expect.transforms(transforms, Transform), 1)
+        self.transforms, self.p = transforms, p
+        self._chains = [d2lext.batch.Compose([t]) for t in transforms]
+        n = len(self._chains)
+        self._weights = expect.chances("p", [1] * n if p is None else p, n)
+        for name in ("colors", "normalizes"):
+            setattr(self, name, any(getattr(t, name) for t in self._chains))
+        self.size = self._chains[0].size
+
+    def draw_for(self, i, epoch, height, width, generator=None):
+        expect.one_size("transforms", [t.size or (height, width) for t in self._chains])
+        weights = torch.tensor(self._weights, dtype=torch.float32, device="cpu")
+        choice = torch.multinomial(weights, len(i), True, generator=generator)
+        each = [t.draw_for(i, epoch, height, width, generator) for t in self._chains]
+        return {"choice": choice, "each": each}
+
+    def draw(self, n, height, width, generator=None):
+        i = torch.arange(n, device="cpu")
+        return self.draw_for(i, 0, height, width, generator)
+
+    def apply(self, X, params):
+        def step(chain, drawn):
+            return lambda X, i: to_float(chain.apply(X, rows(drawn, i)))
+
+        steps = map(step, self._chains, params["each"])
+        return by_choice(X, params["choice"], list(steps))
+
+
+class RandomApply(RandomChoice):
+    """Apply transforms in turn to each image, or none of them; float32.
+
+    p: the probability of applying them.
+    """
+
+    def __init__(self, transforms: Sequence[Transform], p: float = 0.5) -> None:
+        expect.at_least("transforms", expect.transforms(transforms, Transform), 1)
+        super().__init__([d2lext.batch.Compose(transforms), d2lext.batch.Compose([])])
+        self.transforms, self.p = transforms, expect.probability("p", p)
+        self._weights = (p, 1 - p)
 
 
 # One image at a time

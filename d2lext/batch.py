@@ -6,11 +6,11 @@ Edit the lesson, then run `python -m tools.collect`.
 import math
 
 import torch
-from torch.nn import functional as F
 from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as TF
 
 from d2lext import augment, expect
-from d2lext.augment import Transform, onto, pick, to_float, uniform
+from d2lext.augment import PADDINGS, Transform, onto, pick, to_float, uniform
 
 __all__ = [
     "BatchDataset",
@@ -18,6 +18,8 @@ __all__ = [
     "Compose",
     "Normalize",
     "PerImage",
+    "RandomApply",
+    "RandomChoice",
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
@@ -59,46 +61,62 @@ class RandomVerticalFlip(RandomHorizontalFlip):
     axis = -2
 
 
+# 06_batch.ipynb: save-cut
+def _cut(X, top, left, size):
+    """A window of each image (n, c, H, W), from (top, left): (n, c, *size)."""
+    if X.requires_grad or X.device.type == "mps":
+        return augment.cut_one_by_one(X, top, left, size)
+    n, c, H, W = X.shape
+    h, w = size
+    count = X.numel() - (c - 1) * H * W - (h - 1) * W - (w - 1)
+    windows = X.contiguous().as_strided((count, c, h, w), (1, H * W, W, 1))
+    first = torch.arange(n, device="cpu") * (c * H * W)
+    return pick(windows, first + top * W + left)
+
+
 # 06_batch.ipynb: save-crop
 class RandomCrop(Transform):
-    """Cut a window of `size` out of each image, padded with black.
+    """Cut a window of `size` out of each image, padded first, as torchvision's.
 
     padding: one number, (sides, top and bottom), or (left, top, right, bottom).
     """
 
-    def __init__(self, size, padding=None) -> None:
+    def __init__(
+        self, size, padding=None, pad_if_needed=False, fill=0, padding_mode="constant"
+    ) -> None:
         self.size = expect.integers("size", size, (2,))
-        padding = expect.integers("padding", padding or 0, (2, 4), low=0)
+        padding = expect.integers("padding", padding or 0, (2, 4), low=-math.inf)
         self.padding = padding * (4 // len(padding))
+        self.pad_if_needed, self.fill = pad_if_needed, expect.fill("fill", fill)
+        self.padding_mode = expect.choice("padding_mode", padding_mode, PADDINGS)
+
+    def _sides(self, height, width):
+        """The padding, (left, top, right, bottom), for images of such a size."""
+        left, top, right, bottom = self.padding
+        if self.pad_if_needed:
+            y = max(0, self.size[0] - height - top - bottom)
+            x = max(0, self.size[1] - width - left - right)
+            left, top, right, bottom = left + x, top + y, right + x, bottom + y
+        return [left, top, right, bottom]
 
     def draw(self, n, height, width, generator=None):
-        left, top, right, bottom = self.padding
-        rows = height + top + bottom - self.size[0]
-        columns = width + left + right - self.size[1]
-        if min(rows, columns) < 0:
-            raise ValueError(
-                f"size: expected a crop that fits into {height} x {width} images "
-                f"with padding {self.padding}, got {self.size}"
-            )
+        left, top, right, bottom = self._sides(height, width)
+        padded = height + top + bottom, width + left + right
         top, left = (
             torch.randint(spare + 1, (n,), generator=generator, device="cpu")
-            for spare in (rows, columns)
+            for spare in expect.spare("size", self.size, padded)
         )
         return {"top": top, "left": left}
 
     def apply(self, X, params):
-        left, top, right, bottom = self.padding
-        X = F.pad(X, (left, right, top, bottom)).contiguous()
-        n, c, H, W = X.shape
-        h, w = self.size
-        count = X.numel() - (c - 1) * H * W - (h - 1) * W - (w - 1)
-        windows = X.as_strided((count, c, h, w), (1, H * W, W, 1))
-        first = torch.arange(n, device="cpu") * (c * H * W)
-        return pick(windows, first + params["top"] * W + params["left"])
+        sides = self._sides(*X.shape[2:])
+        X = TF.pad_image(X, sides, list(self.fill), self.padding_mode)
+        return _cut(X, params["top"], params["left"], self.size)
 
 
 # 06_batch.ipynb: save-names
 ColorJitter, RandomErasing = augment.ColorJitter, augment.RandomErasing
+RandomApply, RandomChoice = augment.RandomApply, augment.RandomChoice
 Normalize, PerImage = augment.Normalize, augment.PerImage
 
 
@@ -108,7 +126,8 @@ def _weights(start, length, n_out, n_in):
     start, length = start.view(-1, 1, 1).float(), length.view(-1, 1, 1).float()
     pixels = torch.arange(n_in, device=start.device) - start + 0.5  # (n, 1, n_in)
     scale = length / n_out
-    centers = (torch.arange(n_out, device=start.device).view(1, -1, 1) + 0.5) * scale
+    new = torch.arange(n_out, device=start.device).view(1, -1, 1)
+    centers = new * scale + scale / 2
     # When shrinking, each new pixel is a mean over more than its two neighbours.
     W = 1 - (pixels - centers).abs_() / scale.clamp(min=1)
     W = W.clamp_(min=0) * ((pixels > 0) & (pixels < length))
@@ -140,34 +159,50 @@ def _draw_windows(n, height, width, scale, ratio, generator):
     return {"top": top, "left": left, "height": h, "width": w}
 
 
+# 06_batch.ipynb: save-resized
+def _resized(X, top, left, height, width, size):
+    """Windows of float images (n, c, H, W), stretched bilinearly: (n, c, *size)."""
+    n, c, H, W = X.shape
+    rows = _weights(top, height, size[0], H)
+    cols = _weights(left, width, size[1], W)
+    X = torch.bmm(X.reshape(n, c * H, W), cols.mT).view(n, c, H, -1)
+    # One channel at a time: `rows[:, None] @ X` would copy the rows' weights.
+    return torch.stack([torch.bmm(rows, X[:, k]) for k in range(c)], 1)
+
+
 # 06_batch.ipynb: save-resized-crop
 class RandomResizedCrop(Transform):
-    """Stretch a random window of each image to `size`, bilinearly; float32.
+    """Stretch a random window of each image to `size`; float32.
 
     scale: range of the window's area, as a fraction of the image's; ratio: range of
-    its width divided by its height, drawn log-uniformly.
+    its width divided by its height, drawn log-uniformly; the rest: as torchvision's.
     """
 
-    colors = True
-
-    def __init__(self, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)) -> None:
+    def __init__(
+        self,
+        size,
+        scale=(0.08, 1.0),
+        ratio=(3 / 4, 4 / 3),
+        interpolation="bilinear",
+        antialias=True,
+    ) -> None:
         self.size = expect.integers("size", size, (2,))
         self.scale = expect.interval("scale", scale, 0, math.inf)
         self.ratio = expect.interval("ratio", ratio, 1e-6, 1e6)
+        self.interpolation = expect.interpolation("interpolation", interpolation)
+        self.antialias = antialias
 
     def draw(self, n, height, width, generator=None):
         return _draw_windows(n, height, width, self.scale, self.ratio, generator)
 
     def apply(self, X, params):
-        X = to_float(X)
-        n, c, H, W = X.shape
-        top, left, h, w = onto(X.device, *params.values())
-        rows = _weights(top, h, self.size[0], H)
-        cols = _weights(left, w, self.size[1], W)
-        X = torch.bmm(X.reshape(n, c * H, W), cols.mT).view(n, c, H, -1)
-        # One channel at a time: `rows[:, None] @ X` would copy the rows' weights.
-        Y = torch.stack([torch.bmm(rows, X[:, k]) for k in range(c)], 1)
-        return Y.clamp_(0, 1)
+        boxes = torch.stack(list(params.values()), 1)
+        plain = self.interpolation == "bilinear" and self.antialias
+        large = X.device.type == "cpu" and max(*X.shape[2:], *self.size) >= 56
+        if not plain or (large and not torch.compiler.is_compiling()):
+            how = self.interpolation, self.antialias
+            return augment.resized_one_by_one(X, boxes, self.size, *how)
+        return _resized(to_float(X), *onto(X.device, *params.values()), self.size)
 
 
 # 06_batch.ipynb: save-in-turn
@@ -189,6 +224,7 @@ class Compose(Transform):
         self.generator = expect.generator(generator)
         self.size = [None, *(t.size for t in chain if t.size)][-1]
         self.colors = any(t.colors for t in chain)
+        self.normalizes = any(t.normalizes for t in chain)
 
     def draw_for(self, i, epoch, height, width, generator=None):
         generator, params = generator or expect.no_worker(self.generator), []
@@ -198,8 +234,7 @@ class Compose(Transform):
         return params
 
     def draw(self, n, height, width, generator=None):
-        i = torch.arange(n, device="cpu")
-        return self.draw_for(i, 0, height, width, generator)
+        return self.draw_for(torch.arange(n, device="cpu"), 0, height, width, generator)
 
     def apply(self, X, params):
         return _in_turn(self.transforms, X, params) if self.transforms else X.clone()

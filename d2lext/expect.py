@@ -96,6 +96,30 @@ def numbers(
     return tuple(values)
 
 
+def fill(name: str, value: object) -> tuple[float, ...]:
+    """What to paint with: a number, or one for each channel."""
+    values = (value,) if _finite(value) else tuple(_listed(value))
+    fits = 0 < len(values) <= 4 and all(map(_finite, values))
+    _need(fits, name, "a finite number, or one for each channel", repr(value))
+    return values
+
+
+def per_channel(name: str, values: Sequence[float], X: torch.Tensor) -> Sequence[float]:
+    """Numbers for the channels of a batch: as many as it has, or one for all."""
+    channels = X.shape[1]
+    fits = len(values) in (1, channels)
+    _need(fits, name, f"1 or {channels} numbers for X with {channels} channels", values)
+    return values
+
+
+def chances(name: str, value: object, n: int) -> tuple[float, ...]:
+    """Chances of n things: finite numbers >= 0, not all of them 0."""
+    values = _listed(value)
+    fits = len(values) == n and all(_finite(v) and v >= 0 for v in values)
+    _need(fits and sum(values) > 0, name, f"{n} numbers >= 0", repr(value))
+    return tuple(values)
+
+
 def probability(name: str, value: object) -> float:
     """A number from 0 to 1."""
     fits = _finite(value) and 0 <= value <= 1
@@ -125,6 +149,20 @@ def at_least(name: str, values: Sequence, count: int) -> Sequence:
     if len(values) < count:
         raise ValueError(f"{name}: expected {count}, got {len(values)}")
     return values
+
+
+def interpolation(name: str, value: object) -> str:
+    """An interpolation of tensors by name, or as torchvision's InterpolationMode."""
+    options = ("nearest", "nearest-exact", "bilinear", "bicubic")
+    return choice(name, getattr(value, "value", value), options)
+
+
+def spare(name: str, size: Sequence[int], sides: Sequence[int]) -> tuple[int, ...]:
+    """How far a window of such a size can move in an image, down and to the right."""
+    left = tuple(side - wanted for side, wanted in zip(sides, size, strict=True))
+    shape = " x ".join(map(str, sides))
+    _need(min(left) >= 0, name, f"a crop that fits into {shape} pixels", size)
+    return left
 
 
 # Functions
@@ -195,6 +233,11 @@ def transforms(value: object, base: type) -> Sequence:
     return value
 
 
+def one_size(name: str, sizes: Sequence[tuple[int, int]]) -> None:
+    """Sizes of what transforms return: the same for all."""
+    _need(len(set(sizes)) == 1, name, "results of one size", sorted(set(sizes)))
+
+
 def colors_first(transforms: Sequence) -> Sequence:
     """Whole-batch transforms, those that need colours before any that normalizes."""
     for i, t in enumerate(transforms):
@@ -261,7 +304,8 @@ def batch(X: object, channels: Sequence[int] = (1, 2, 3, 4)) -> torch.Tensor:
     _need(fits, "X", wanted, getattr(X, "dtype", type(X).__name__), TypeError)
     fits = X.ndim == 4 and X.shape[1] in channels and 0 not in X.shape
     wanted = f"(n, {' or '.join(map(str, channels))}, height, width)"
-    _need(fits, "X", f"a batch of shape {wanted}", tuple(X.shape))
+    wanted = f"a batch of shape {wanted} (PerImage may take others)"
+    _need(fits, "X", wanted, tuple(X.shape))
     return X
 
 

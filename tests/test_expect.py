@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
+from torchvision.transforms import InterpolationMode
 
 from d2lext import expect
 from d2lext.batch import Compose, Normalize, PerImage, RandomHorizontalFlip, Transform
@@ -75,6 +76,24 @@ RULES = {
         [(1, 0, 1), (1, -1, 1), (), [0]],
         r"arg: expected 1 or 3 finite numbers > 0, got",
     ),
+    "fill": (
+        of(expect.fill),
+        [0, 0.5, (1, 2, 3), [0.5], torch.ones(3)],
+        ["noise", None, (), (1, NAN), INF, (1,) * 5],
+        r"arg: expected a finite number, or one for each channel, got",
+    ),
+    "per_channel": (
+        lambda value: expect.per_channel("arg", value, X8),
+        [(1,), (1, 2, 3)],
+        [(1, 2), (1, 2, 3, 4)],
+        r"arg: expected 1 or 3 numbers for X with 3 channels, got \(1, 2",
+    ),
+    "chances": (
+        of(expect.chances, 2),
+        [(1, 0), [0.2, 0.3]],
+        [(1,), (0, 0), (1, -1), (1, NAN), 2, None],
+        r"arg: expected 2 numbers >= 0, got",
+    ),
     "probability": (
         of(expect.probability),
         [0, 1, 0.3],
@@ -92,6 +111,18 @@ RULES = {
         ["a", "c"],
         ["d", None],
         r"arg: expected a, b or c, got",
+    ),
+    "interpolation": (
+        of(expect.interpolation),
+        ["nearest", "bicubic", InterpolationMode.BILINEAR],
+        ["lanczos", 2, None],
+        r"arg: expected nearest, nearest-exact, bilinear or bicubic, got",
+    ),
+    "spare": (
+        lambda value: expect.spare("arg", value, (8, 9)),
+        [(8, 9), (1, 1)],
+        [(9, 9), (8, 10)],
+        r"arg: expected a crop that fits into 8 x 9 pixels, got \(",
     ),
     "function": (
         of(expect.function, "ToTensor()"),
@@ -135,6 +166,12 @@ RULES = {
         [[FLIP, OWN]],
         r"transforms\[1\]: has a generator; give it to the outermost Compose",
     ),
+    "one_size": (
+        of(expect.one_size),
+        [[(8, 8)], [(8, 9), (8, 9)]],
+        [[(8, 9), (8, 8)]],
+        r"arg: expected results of one size, got \[\(8, 8\), \(8, 9\)\]",
+    ),
     "image": (
         expect.image,
         [Image.new("RGB", (2, 2)), X8[0], X8[0, 0], np.zeros((4, 5, 4), np.uint8)],
@@ -169,7 +206,7 @@ RULES = {
         lambda value: expect.batch(value, (1, 3)),
         [X8],
         [X8[0], X8[:0], X8[:, :2], X8.movedim(1, 3), X8[None]],
-        r"X: expected a batch of shape \(n, 1 or 3, height, width\), got \(",
+        r"X: expected a batch of shape \(n, 1 or 3, height, width\) \(Per.*, got \(",
     ),
     "colors": (
         expect.colors,
@@ -266,7 +303,6 @@ RULES = {
         [iter([1]), None],
         r"arg: expected batches with a length, .*got (list_iterator|NoneType)",
     ),
-    "no batches": (of(expect.not_empty), [], [[], ()], r"arg: has no batches"),
     "targets": (
         lambda y: expect.targets(y, torch.zeros(4, 5)),
         [Y, Y.byte(), ONE_HOT, torch.rand(4, 5).softmax(1), 0.3 * ONE_HOT + 0.14],
@@ -333,6 +369,7 @@ RULES = {
         [NET, nn.Sequential(FullyShardedDataParallel(), NET)],
         r"net: would go its own way in each of 2 processes",
     ),
+    "no batches": (of(expect.not_empty), [], [[], ()], r"arg: has no batches"),
 }
 
 
