@@ -1,7 +1,6 @@
 """The course's commands: `d2lext COMMAND`, or `python -m d2lext COMMAND`.
 
-    lab [FOLDER]     open the lessons in JupyterLab; where there is no clone of the
-                     course, copies of them in FOLDER, by default `notebooks`
+    lab [FOLDER]     open the lessons, without a clone of the course copies in FOLDER
     doctor           say what of the installation is in order, and what to do about it
     cifar10          download CIFAR-10 (170 MB)
     answers save     keep your answers to the exercises; also restore, update, student
@@ -10,7 +9,6 @@
 `--help` after a command says more.
 """
 
-import importlib
 import importlib.util
 import os
 import shutil
@@ -42,11 +40,14 @@ def copy_lessons(folder: Path) -> None:
 def lab(args: list[str]) -> int:
     """Open a clone's lessons, or those of a folder; `args` go on to JupyterLab."""
     if importlib.util.find_spec("jupyterlab") is None:
-        raise OSError('JupyterLab is missing: pip install "jupyterlab>=4"')
+        sys.exit('lab: JupyterLab is missing: pip install "jupyterlab>=4"')
     root, folder = CHECKOUT, COURSE / "notebooks"
     if (named := bool(args) and args[0][0] != "-") or CHECKOUT is None:
         root = folder = Path(args.pop(0) if named else "notebooks").resolve()
-        copy_lessons(folder)
+        try:
+            copy_lessons(folder)
+        except OSError as error:
+            sys.exit(f"lab: {error}; name a folder of yours: d2lext lab FOLDER")
     # It allows large uploads, and asks nothing about news.
     paths = [os.environ.get("JUPYTER_CONFIG_PATH"), str(PACKAGE / "course/lab")]
     config = {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
@@ -59,17 +60,13 @@ def lab(args: list[str]) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     command, *args = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    try:
-        if command == "lab":
-            return lab(args)
-    except OSError as error:
-        print(f"lab: {error}", file=sys.stderr)
-        return 1
-    if command not in MODULES:
-        print(__doc__)
-        return int(command not in ("-h", "--help"))
-    module, first = MODULES[command]
-    return importlib.import_module(module).main([*first, *args])
+    if command == "lab":
+        return lab(args)
+    if command in MODULES:
+        module, first = MODULES[command]
+        return importlib.import_module(module).main([*first, *args])
+    print(__doc__)
+    return int(command not in ("-h", "--help"))
 
 
 if __name__ == "__main__":

@@ -124,10 +124,8 @@ def test_in_a_clone_everything_is_the_clones() -> None:
     assert places.DATA == ROOT / "data"
 
 
-@pytest.mark.parametrize("command", commands.MODULES)
-def test_commands_hand_over(command: str, capsys) -> None:
-    if command == "doctor":
-        pytest.skip("has no --help; it runs above")
-    with pytest.raises(SystemExit) as stopped:
-        commands.main([command, "--help"])
-    assert stopped.value.code == 0 and "usage: " in capsys.readouterr().out
+def test_commands_hand_over(capsys) -> None:
+    for command in ("cifar10", "answers", "train"):
+        with pytest.raises(SystemExit) as stopped:
+            commands.main([command, "--help"])
+        assert stopped.value.code == 0 and "usage: " in capsys.readouterr().out
