@@ -1,11 +1,11 @@
 """Finding, verifying, caching and downloading CIFAR-10, and what is refused."""
 
+import gzip
 import hashlib
 import http.server
 import os
 import pickle
-import subprocess
-import sys
+import shutil
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,11 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from d2lext.images import CLASSES, VARIABLE, download_cifar10, main, read_cifar10
+import d2lext.images
+from d2lext.fetch import fetch
+from d2lext.images import CLASSES, VARIABLE, main, read_cifar10, read_sample
+
+NAME, UNPACKED = CIFAR10.filename, CIFAR10.base_folder
 
 
 @pytest.fixture(autouse=True)
@@ -28,30 +32,21 @@ def no_variable(monkeypatch):
 # The bundled sample
 
 
-@pytest.mark.parametrize(("is_train", "n"), [(True, 2000), (False, 1000)])
-def test_the_sample_has_cifar10s_shape_and_classes(is_train, n, monkeypatch):
+@pytest.mark.parametrize(("split", "n"), [("train", 2000), ("test", 1000)])
+def test_the_sample_has_cifar10s_shape_and_classes(split, n, monkeypatch):
     monkeypatch.setenv(VARIABLE, "sample")
-    X, y, classes, source = read_cifar10(is_train, download=True)
-    assert (X.shape, X.dtype) == ((n, 32, 32, 3), torch.uint8)
-    assert y.dtype == torch.int64
+    X, y, classes, source = read_cifar10(split == "train", download=True)
+    assert (X.shape, X.dtype, y.dtype) == ((n, 32, 32, 3), torch.uint8, torch.int64)
     assert y.bincount().tolist() == [n // 10] * 10
     assert classes == CLASSES
-    assert "sample" in source
-    assert "\n" not in source
+    assert source[:3] == ("sample", split == "train", n)
+    assert f"bundled sample, {n:,} images for {split}ing" in str(source)
 
 
 def test_a_folder_without_data_gives_the_sample_and_says_so(tmp_path):
-    pictures = read_cifar10(True, tmp_path)
-    assert f"no CIFAR-10 in {tmp_path}" in pictures.source
-
-
-def test_a_folder_one_level_too_deep_is_found_out(folder, tmp_path):
-    unpacked = tmp_path / "cifar-10-batches-py"
-    unpacked.mkdir()
-    (unpacked / "data_batch_1").touch()
-    for deep in (folder / "train", unpacked):
-        with pytest.raises(ValueError, match=f"the folder above it, {deep.parent}$"):
-            read_cifar10(True, deep)
+    source = read_cifar10(True, tmp_path).source
+    assert source.kind == "sample" and f"no CIFAR-10 in {tmp_path}" in str(source)
+    assert "no CIFAR-10 in" not in str(read_sample("train").source)
 
 
 def test_a_root_that_is_given_goes_before_the_variable(folder, monkeypatch):
@@ -69,57 +64,63 @@ def test_a_folder_that_is_not_there_is_named(tmp_path, monkeypatch):
         read_cifar10(True)
 
 
-# A folder of images
+# Image files
 
 
-def picture(value: int, size=(32, 32), mode="RGB") -> Image.Image:
+def image(value: int, size=(32, 32), mode="RGB") -> Image.Image:
     return Image.new(mode, size, (value,) * 3 if mode == "RGB" else value)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two pictures of each class and split, filled with 10 * label + number."""
-    root = tmp_path / "pictures"
+    """Two images of each class and split, filled with 10 * label + number."""
+    root = tmp_path / "images"
     for split in ("train", "test"):
         for label, name in enumerate(CLASSES):
             (root / split / name).mkdir(parents=True)
             for n in range(2):
-                picture(10 * label + n).save(root / split / name / f"{n}.png")
+                image(10 * label + n).save(root / split / name / f"{n}.png")
     return root
 
 
 def values(root: Path, is_train: bool = True) -> list[tuple[int, int]]:
     X, y, _, _ = read_cifar10(is_train, root)
+    assert X.device.type == y.device.type == "cpu"
     return sorted(zip(y.tolist(), X[:, 0, 0, 0].tolist(), strict=True))
 
 
 ALL = [(label, 10 * label + n) for label in range(10) for n in range(2)]
 
 
-def test_a_folder_of_pictures_is_read_and_then_taken_from_its_cache(folder):
+def test_a_folder_of_images_is_read_and_then_taken_from_its_cache(folder, monkeypatch):
     first = read_cifar10(True, folder)
-    assert (folder / "cifar-10-train.npz").is_file()
+    assert str(first.source).startswith("CIFAR-10 as a folder of images (png), 20 ima")
+    assert first.y.tolist() != sorted(first.y.tolist())  # mixed
+    monkeypatch.setattr(d2lext.images, "_decode", None)
     again = read_cifar10(True, folder)
     assert torch.equal(first.X, again.X)
     assert torch.equal(first.y, again.y)
-    assert values(folder) == ALL
-    assert first.y.tolist() != sorted(first.y.tolist())  # mixed
+    monkeypatch.undo()
+    with torch.device("meta"):  # a default device changes nothing
+        assert values(folder) == values(folder, is_train=False) == ALL
     assert not list(folder.glob("*.part"))
-    assert values(folder, is_train=False) == ALL
 
 
 def test_jpegs_and_hidden_files_and_other_endings(folder):
-    picture(7).save(folder / "train/frog/x.JPG", quality=100)
+    image(7).save(folder / "train/frog/x.JPG", quality=100)
     (folder / "train/frog/._x.jpg").write_bytes(b"left by a Mac")
     (folder / "train/frog/Thumbs.db").write_bytes(b"left by Windows")
-    (folder / "train/.ipynb_checkpoints").mkdir()
+    for path in ("train/.ipynb_checkpoints", "train/frog/.ipynb_checkpoints"):
+        (folder / path).mkdir()
+        image(0).save(folder / path / "x.png")
     assert values(folder) == sorted([*ALL, (6, 7)])
+    assert "(jpg, png)" in str(read_cifar10(True, folder).source)
 
 
 def test_the_cache_follows_the_files(folder):
     assert values(folder) == ALL
     changed = folder / "train/cat/0.png"
-    picture(99).save(changed)
+    image(99).save(changed)
     os.utime(changed, ns=(1, 1))
     assert (3, 99) in values(folder)
     changed.rename(folder / "train/dog/new.png")
@@ -136,51 +137,38 @@ def test_half_a_cache_is_not_trusted(folder, keep):
     assert values(folder) == ALL
 
 
-def test_a_cache_with_a_pickle_is_not_loaded(folder):
-    class Bomb:
-        def __reduce__(self):
-            return print, ("unpickled",)
+class Touch:
+    """Unpickled, it makes a folder."""
 
-    objects = np.array([Bomb()], dtype=object)
-    np.savez(folder / "cifar-10-train.npz", key=objects, X=objects, y=objects)
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_cache_with_a_pickle_is_not_loaded(folder, tmp_path):
+    objects = np.array([Touch(tmp_path / "unpickled")], dtype=object)
+    np.savez(folder / "cifar-10-train.npz", key=objects, X=objects)
     assert values(folder) == ALL
+    assert not (tmp_path / "unpickled").exists()
 
 
 def test_no_room_for_a_cache_gives_a_note(folder, capsys):
     # A folder where the file should be, since root may write to read-only folders.
     (folder / "cifar-10-train.npz").mkdir()
     assert values(folder) == ALL
-    assert "were not kept in" in capsys.readouterr().err
+    assert "not kept in" in (told := capsys.readouterr().err) and VARIABLE in told
     assert not list(folder.glob("*.part"))
 
 
-def test_two_processes_make_the_cache_at_once(folder):
-    code = (
-        "import sys; from d2lext.images import read_cifar10; "
-        "sys.stdin.readline(); "
-        "p = read_cifar10(True, sys.argv[1]); print(int(p.X.sum()), int(p.y.sum()))"
-    )
-    command = [sys.executable, "-c", code, str(folder)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen(command, **pipes) for _ in range(2)]
-    for process in running:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    said = {process.communicate(timeout=120)[0] for process in running}
-    X, y, _, _ = read_cifar10(True, folder)
-    assert said == {f"{int(X.sum())} {int(y.sum())}\n"}
-    assert [p.name for p in folder.glob("cifar*")] == ["cifar-10-train.npz"]
-
-
-def remove(root: Path) -> None:
-    for path in (root / "train/deer").iterdir():
-        path.unlink()
-    (root / "train/deer").rmdir()
-
-
-def empty(root: Path) -> None:
-    for path in (root / "train/deer").iterdir():
-        path.unlink()
+def test_the_cache_of_a_read_only_folder_lies_at_home(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(d2lext.images, "DATA", tmp_path / "home")
+    assert values(folder) == ALL
+    assert [path.name for path in (tmp_path / "home").iterdir()] == [
+        "cifar-10-train.npz"
+    ]
 
 
 def cut(root: Path) -> None:
@@ -190,28 +178,32 @@ def cut(root: Path) -> None:
 
 
 BROKEN = {
-    "missing": (remove, r"train: class folder deer: missing"),
-    "empty": (empty, r"deer: no picture"),
-    "extra": (
-        lambda root: (root / "train/moose").mkdir(),
-        r"class folder moose: not one of",
+    "missing": (lambda root: shutil.rmtree(root / "train/deer"), r"train: .*deer"),
+    "empty": (
+        lambda root: [path.unlink() for path in (root / "train/deer").iterdir()],
+        r"train: .*deer\..*just these folders",
     ),
+    "extra": (lambda root: (root / "train/moose").mkdir(), r"train: moose: not one of"),
     "size": (
-        lambda root: picture(1, (28, 28)).save(root / "train/cat/0.png"),
-        r"0\.png: expected a picture of 32 x 32, RGB, got 28 x 28, RGB; convert",
+        lambda root: image(1, (1, 1)).save(root / "train/cat/0.png"),
+        r"0\.png: expected an image of 32 x 32, RGB \(1 x 1, RGB\); convert",
     ),
     "mode": (
-        lambda root: picture(1, mode="L").save(root / "train/cat/0.png"),
-        r"0\.png: expected .* got 32 x 32, L; convert",
+        lambda root: image(1, mode="L").save(root / "train/cat/0.png"),
+        r"0\.png: expected .* \(32 x 32, L\); convert",
     ),
-    "no picture": (
+    "no image": (
         lambda root: (root / "train/cat/0.png").write_bytes(b"hello"),
-        r"0\.png: this picture cannot be read .*copy it again",
+        r"0\.png: expected an image.*copy it again",
     ),
-    "truncated": (cut, r"1\.png: this picture cannot be read .*copy it again"),
+    "truncated": (cut, r"1\.png: expected an image.*copy it again"),
     "no split": (
         lambda root: (root / "train").rename(root / "training"),
-        r"train: this folder is missing",
+        r"train: .*airplane, automobile",
+    ),
+    "other classes": (
+        lambda root: [path.rename(f"{path}s") for path in root.glob("t*/*")],
+        "need these folders: airplane",
     ),
 }
 
@@ -224,7 +216,59 @@ def test_a_folder_that_is_not_cifar10_is_refused_by_name(folder, break_it, words
     assert not list(folder.glob("cifar*"))
 
 
-# The official version, with a small stand-in of ten pictures to a batch
+@pytest.fixture
+def competition(tmp_path: Path) -> Path:
+    """Kaggle's: flat, labels in a table, and test images that nobody may label."""
+    root = tmp_path / "competition"
+    for split in ("train", "test"):
+        (root / split).mkdir(parents=True)
+        for n in range(1, 51):
+            image(n).save(root / split / f"{n}.png")
+    lines = [f"{n},{CLASSES[n % 10]}" for n in range(1, 51)]
+    (root / "trainLabels.csv").write_text("\n".join(["id,label", *lines, ""]))
+    return root
+
+
+def test_kaggles_competition_is_read_and_a_fifth_held_out(competition):
+    halves = [values(competition, is_train) for is_train in (True, False)]
+    assert [len(half) for half in halves] == [40, 10]
+    assert sorted(halves[0] + halves[1]) == sorted((n % 10, n) for n in range(1, 51))
+    assert "Kaggle's competition, a fifth" in str(
+        read_cifar10(True, competition).source
+    )
+    (competition / "train/7.png").unlink()
+    with pytest.raises(ValueError, match=r"trainLabels\.csv: .*7\.png.*unpack"):
+        read_cifar10(True, competition)
+    (competition / "trainLabels.csv").write_text("id,label\n1,moose\n")
+    with pytest.raises(
+        ValueError, match=r"trainLabels\.csv: expected an id and a label"
+    ):
+        read_cifar10(True, competition)
+
+
+UNREAD = {
+    f"{UNPACKED}/data_batch_1": r"the folder above it, .*data$",
+    "train/airplane/1.png": r"the folder above it, .*data$",
+    "train-00000-of-00001.parquet": "parquet files.*tar.gz",
+    "plain_text/test.parquet": "parquet files.*tar.gz",
+    "cifar-10-batches-bin/data_batch_1.bin": "binary files.*tar.gz",
+    "cifar-10-binary.tar.gz": "binary files.*tar.gz",
+    "cifar-10-matlab.tar.gz": "Matlab files.*tar.gz",
+    "train.7z": r"unpack its train\.7z",
+}
+
+
+@pytest.mark.parametrize(("name", "words"), UNREAD.items())
+def test_what_is_not_read_is_named_with_what_to_do(tmp_path, name, words):
+    root = tmp_path / "data"
+    (root / name).parent.mkdir(parents=True)
+    (root / name).touch()
+    deep = name.split("/")[0] if words.startswith("the folder") else ""
+    with pytest.raises(ValueError, match=words):
+        read_cifar10(True, root / deep)
+
+
+# The official version, with a small stand-in of ten images to a batch
 
 
 def md5(data: bytes) -> str:
@@ -233,26 +277,23 @@ def md5(data: bytes) -> str:
 
 @pytest.fixture
 def official(tmp_path: Path) -> type[CIFAR10]:
-    """A class like torchvision's, its archive in tmp_path/mirror."""
-    base = tmp_path / "mirror" / CIFAR10.base_folder
+    """A class like torchvision's, its archive and its files in tmp_path/mirror."""
+    base = tmp_path / "mirror" / UNPACKED
     base.mkdir(parents=True)
     sums = {}
     for n, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
         data = np.random.default_rng(n).integers(0, 256, (10, 3072), dtype=np.uint8)
-        content = {"data": data, "labels": list(range(10))}
-        sums[name] = content
-    sums["batches.meta"] = {"label_names": list(CLASSES)}
-    for name, content in sums.items():
-        (base / name).write_bytes(pickle.dumps(content))
-        sums[name] = md5((base / name).read_bytes())
-    archive = base.parent / CIFAR10.filename
+        content = pickle.dumps({"data": data, "labels": list(range(10))})
+        (base / name).write_bytes(content)
+        sums[name] = md5(content)
+    (base / "readme.html").write_text("not data")
+    archive = base.parent / NAME
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(base, base.name)
 
     class Small(CIFAR10):
         url = "http://127.0.0.1:9/nothing-there"
         tgz_md5 = md5(archive.read_bytes())
-        meta = CIFAR10.meta | {"md5": sums["batches.meta"]}
 
     Small.train_list = [[name, sums[name]] for name, _ in CIFAR10.train_list]
     Small.test_list = [[name, sums[name]] for name, _ in CIFAR10.test_list]
@@ -264,83 +305,104 @@ def mirror(tmp_path: Path, official) -> Path:
     return tmp_path / "mirror"
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
 @pytest.mark.parametrize(("is_train", "n"), [(True, 50), (False, 10)])
 def test_the_unpacked_version_is_read(mirror, official, is_train, n):
-    (mirror / CIFAR10.filename).unlink()
+    (mirror / NAME).unlink()
     X, y, classes, source = read_cifar10(is_train, mirror, official=official)
     assert (X.shape, X.dtype, y.dtype) == ((n, 32, 32, 3), torch.uint8, torch.int64)
-    rng = np.random.default_rng(0 if is_train else 5)
-    wanted = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
-    assert np.array_equal(X[0].permute(2, 0, 1).flatten(), wanted[0])
+    assert y.tolist() == list(range(10)) * (n // 10)
+    for i in range(n // 10):
+        rng = np.random.default_rng(i if is_train else 5)
+        wanted = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
+        part = X[10 * i : 10 * i + 10].permute(0, 3, 1, 2).flatten(1)
+        assert np.array_equal(part, wanted)
     assert classes == CLASSES
-    assert "official" in source
+    assert source == ("official", is_train, n, mirror / UNPACKED, "")
+    assert f"official version, {n} images" in str(source)
 
 
-def test_the_archive_is_unpacked_beside_itself(tmp_path, mirror, official):
-    root = tmp_path / "data"
-    root.mkdir()
-    (mirror / CIFAR10.filename).rename(root / CIFAR10.filename)
+def test_the_archive_is_unpacked_beside_itself(root, mirror, official):
+    (mirror / NAME).rename(root / NAME)
     first = read_cifar10(True, root, official=official)
-    assert sorted(p.name for p in root.iterdir()) == [
-        CIFAR10.base_folder,
-        CIFAR10.filename,
-    ]
-    (root / CIFAR10.filename).unlink()
+    assert sorted(p.name for p in root.iterdir()) == [UNPACKED, NAME]
+    assert len(list((root / UNPACKED).iterdir())) == 6
+    (root / NAME).unlink()
     assert torch.equal(first.X, read_cifar10(True, root, official=official).X)
 
 
+FORMS = {
+    "Chrome": "cifar-10-python (1).tar.gz",
+    "Firefox": "cifar-10-python.tar(1).gz",
+    "Safari": "cifar-10-python.tar",
+    "deeper": f"downloads/{NAME}",
+    "beside half of one": NAME,
+}
+
+
+@pytest.mark.parametrize("name", FORMS.values(), ids=FORMS)
+def test_the_archive_is_found_however_it_came(root, mirror, official, name):
+    data = (mirror / NAME).read_bytes()
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_bytes(gzip.decompress(data) if name.endswith(".tar") else data)
+    (root / "cifar-10-python.tar.gz.part").touch()
+    if name == NAME:
+        (root / "cifar-10-python (0).tar.gz").write_bytes(data[:-100])
+    found = read_cifar10(False, root, official=official)
+    assert len(found.y) == 10 and found.source.folder == root / name
+
+
 def test_an_archive_where_nothing_can_be_written_is_read_all_the_same(
-    tmp_path, mirror, official, capsys
+    root, mirror, official, capsys
 ):
-    root = tmp_path / "data"
-    root.mkdir()
-    (mirror / CIFAR10.filename).rename(root / CIFAR10.filename)
-    (root / CIFAR10.base_folder).write_text("a file in the place of the folder")
+    (mirror / NAME).rename(root / NAME)
+    (root / UNPACKED).write_text("a file in the place of the folder")
     assert len(read_cifar10(True, root, official=official).y) == 50
-    assert "unpacked for this time only" in capsys.readouterr().err
+    assert "unpacked files were not kept" in capsys.readouterr().err
 
 
 def test_half_an_unpacked_folder_is_mended_from_the_archive(mirror, official):
-    batch = mirror / CIFAR10.base_folder / "data_batch_2"
+    batch = mirror / UNPACKED / "data_batch_2"
     batch.write_bytes(batch.read_bytes()[:100])
     assert len(read_cifar10(True, mirror, official=official).y) == 50
-    (mirror / CIFAR10.filename).unlink()
+    (mirror / NAME).unlink()
     assert len(read_cifar10(True, mirror, official=official).y) == 50
 
 
-class Touch:
-    """Unpickled, it makes a file."""
-
-    def __init__(self, path: str):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-@pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
+@pytest.mark.parametrize("name", ["data_batch_3", "test_batch"])
+@pytest.mark.parametrize("packed", [True, False])
 def test_an_altered_batch_is_named_and_never_unpickled(
-    tmp_path, mirror, official, name
+    tmp_path, root, mirror, official, name, packed
 ):
-    (mirror / CIFAR10.filename).unlink()
-    traces = tmp_path / "unpickled"
-    altered = pickle.dumps(Touch(str(traces)))
-    (mirror / CIFAR10.base_folder / name).write_bytes(altered)
-    with pytest.raises(ValueError, match=rf"{name}: missing, truncated.*make cifar10"):
-        read_cifar10(True, mirror, official=official)
-    assert not traces.exists()
+    altered = mirror / UNPACKED / name
+    altered.write_bytes(pickle.dumps(Touch(tmp_path / "unpickled")))
+    if packed:
+        with tarfile.open(root / NAME, "w:gz") as tar:
+            tar.add(mirror / UNPACKED, UNPACKED)
+    else:
+        (mirror / UNPACKED).rename(root / UNPACKED)
+    for is_train in (True, False):
+        with pytest.raises(ValueError, match=rf"{name}: missing.*make cifar10"):
+            read_cifar10(is_train, root, official=official)
+    assert not (tmp_path / "unpickled").exists()
+    assert len(list(root.iterdir())) == 1  # nothing of it was unpacked
 
 
-@pytest.mark.parametrize("how", ["truncated", "altered"])
-def test_a_bad_archive_is_named_and_not_unpacked(tmp_path, mirror, official, how):
-    root = tmp_path / "data"
-    root.mkdir()
-    data = (mirror / CIFAR10.filename).read_bytes()
-    data = data[:-100] if how == "truncated" else data[:-1] + b"x"
-    (root / CIFAR10.filename).write_bytes(data)
-    with pytest.raises(ValueError, match=r"tar\.gz: truncated or altered.*delete it"):
+@pytest.mark.parametrize("how", ["truncated", "altered", "something else"])
+def test_a_bad_archive_is_named_and_not_unpacked(root, mirror, official, how):
+    data = bytearray((mirror / NAME).read_bytes())
+    if how == "altered":
+        data[len(data) // 2] ^= 255
+    bad = {"truncated": data[: len(data) // 2], "altered": data}.get(how, b"<html>")
+    (root / NAME).write_bytes(bad)
+    with pytest.raises(ValueError, match=r"tar\.gz: .*truncated or altered.*delete it"):
         read_cifar10(True, root, official=official)
-    assert [p.name for p in root.iterdir()] == [CIFAR10.filename]
+    assert [p.name for p in root.iterdir()] == [NAME]
 
 
 # The download, from a server that breaks off
@@ -360,7 +422,8 @@ def server(mirror: Path):
                 self.send_error(416)
                 return
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(data) - start))
+            if self.server.says_length:
+                self.send_header("Content-Length", str(len(data) - start))
             self.end_headers()
             end = len(data)
             if self.server.drop:
@@ -372,9 +435,11 @@ def server(mirror: Path):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.data = (mirror / CIFAR10.filename).read_bytes()
-        server.asked, server.drop, server.ranges = [], 0, True
-        server.url = f"http://127.0.0.1:{server.server_port}/{CIFAR10.filename}"
+        server.data = (mirror / NAME).read_bytes()
+        server.md5 = md5(server.data)
+        server.asked, server.drop = [], 0
+        server.ranges = server.says_length = True
+        server.url = f"http://127.0.0.1:{server.server_port}/{NAME}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -384,78 +449,88 @@ def test_download_only_when_asked(tmp_path, official, server):
     official.url = server.url
     root = tmp_path / "new" / "data"
     root.mkdir(parents=True)
-    assert "sample" in read_cifar10(True, root, official=official).source
+    assert read_cifar10(True, root, official=official).source.kind == "sample"
     assert server.asked == []
     assert len(read_cifar10(True, root, download=True, official=official).y) == 50
     assert len(read_cifar10(False, root, download=True, official=official).y) == 10
     assert server.asked == [None]
 
 
-def test_a_broken_download_goes_on_where_it_stopped(tmp_path, official, server, capsys):
-    server.drop = 2
-    archive = download_cifar10(tmp_path / "data", server.url, official)
+@pytest.mark.parametrize("says_length", [True, False])
+def test_a_broken_download_goes_on_where_it_stopped(root, server, says_length, capsys):
+    server.drop, server.says_length = 2, says_length
+    path = fetch(server.url, root / NAME, server.md5)
     n = len(server.data)
-    assert archive.read_bytes() == server.data
+    assert path.read_bytes() == server.data
     assert server.asked == [None, f"bytes={n // 2}-", f"bytes={n // 2 + (n + 1) // 4}-"]
-    assert not list(archive.parent.glob("*.part"))
-    assert f"{n / 1e6:.1f} MB" in capsys.readouterr().err
+    assert not list(root.glob("*.part"))
+    assert (f"of {n / 1e6:.1f} MB" in capsys.readouterr().err) == says_length
+
+
+@pytest.mark.parametrize("says_length", [True, False])
+def test_a_server_that_breaks_off_each_time_takes_nothing_away(
+    root, server, says_length
+):
+    server.drop, server.ranges, server.says_length = 9, False, says_length
+    (part := root / f"{NAME}.part").write_bytes(server.data[:-10])
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1.*try again to go on"):
+        fetch(server.url, root / NAME, server.md5)
+    assert part.read_bytes() == server.data[:-10]
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_download_goes_on_after_a_restart(tmp_path, official, server, ranges):
+@pytest.mark.parametrize("kept", [1000, None])
+def test_a_download_goes_on_after_a_restart(root, server, ranges, kept):
     server.ranges = ranges
-    part = tmp_path / f"{CIFAR10.filename}.part"
-    part.write_bytes(server.data[:1000])
-    download_cifar10(tmp_path, server.url, official)
-    assert server.asked == ["bytes=1000-"]
-    assert (tmp_path / CIFAR10.filename).read_bytes() == server.data
+    (part := root / f"{NAME}.part").write_bytes(server.data[:kept])
+    fetch(server.url, root / NAME, server.md5)
+    assert server.asked == (["bytes=1000-"] if kept else [])
+    assert (root / NAME).read_bytes() == server.data
     assert not part.exists()
 
 
-def test_of_several_downloads_at_once_one_does_the_work(tmp_path, official, server):
+def test_of_several_downloads_at_once_one_does_the_work(root, server):
     server.drop = 3  # so that it takes a while, and leaves a part meanwhile
     with ThreadPoolExecutor(4) as pool:
-        every = [
-            pool.submit(download_cifar10, tmp_path, server.url, official)
-            for _ in range(4)
-        ]
-        assert {e.result() for e in every} == {tmp_path / CIFAR10.filename}
-    assert (tmp_path / CIFAR10.filename).read_bytes() == server.data
+        for _ in range(4):
+            pool.submit(fetch, server.url, root / NAME, server.md5)
+    assert (root / NAME).read_bytes() == server.data
     assert len(server.asked) == 4  # one, broken off three times
 
 
-def test_a_download_that_was_complete_but_not_renamed(tmp_path, official, server):
-    (tmp_path / f"{CIFAR10.filename}.part").write_bytes(server.data)
-    download_cifar10(tmp_path, server.url, official)
-    assert (tmp_path / CIFAR10.filename).read_bytes() == server.data
-
-
-def test_no_server_is_named_and_what_came_is_kept(tmp_path, official):
-    part = tmp_path / f"{CIFAR10.filename}.part"
-    part.write_bytes(b"some")
+def test_no_server_is_named_and_what_came_is_kept(root, official):
+    (part := root / f"{NAME}.part").write_bytes(b"some")
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.1.*try again to go on"):
-        download_cifar10(tmp_path, official=official)
+        read_cifar10(True, root, download=True, official=official)
     assert part.read_bytes() == b"some"
-    assert "sample" in read_cifar10(True, tmp_path, official=official).source
+    assert read_cifar10(True, root, official=official).source.kind == "sample"
 
 
-def test_a_download_of_something_else_is_deleted(tmp_path, official, server):
+@pytest.mark.parametrize("left", [b"", b"from another server" * 9])
+def test_a_download_of_something_else_is_deleted(root, server, left):
     server.data = b"<html>log in to the hotel's network</html>"
+    (root / f"{NAME}.part").write_bytes(left)
     with pytest.raises(ValueError, match="wrong md5"):
-        download_cifar10(tmp_path / "data", server.url, official)
-    assert [p.suffix for p in (tmp_path / "data").iterdir()] in ([], [".lock"])
+        fetch(server.url, root / NAME, server.md5)
+    assert {p.suffix for p in root.iterdir()} <= {".lock"}
 
 
-def test_a_bad_archive_is_replaced_when_asked(tmp_path, official, server):
+def test_a_bad_archive_is_replaced_when_asked(root, official, server):
     official.url = server.url
-    (tmp_path / CIFAR10.filename).write_bytes(b"half")
-    assert len(read_cifar10(True, tmp_path, download=True, official=official).y) == 50
+    (root / NAME).write_bytes(b"half")
+    assert len(read_cifar10(True, root, download=True, official=official).y) == 50
 
 
-def test_the_command_says_what_there_is(folder, tmp_path, server, capsys):
+def test_a_file_url_is_copied(root, mirror, official):
+    official.url = (mirror / NAME).as_uri()
+    assert len(read_cifar10(True, root, download=True, official=official).y) == 50
+
+
+def test_the_command_says_what_there_is(folder, root, server, capsys, monkeypatch):
     assert main(["--root", str(folder)]) == 0
     assert capsys.readouterr().out.count("folder of images") == 2
-    server.data = b"not CIFAR-10"
-    root = str(tmp_path / "data")
-    assert main(["--download", "--root", root, "--url", server.url]) == 1
+    assert main(["--download", "--root", str(root), "--url", server.url]) == 1
     assert "wrong md5" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert main(["--download", "--root", str(root)]) == 1
+    assert f"read-only; name another folder in {VARIABLE}" in capsys.readouterr().err

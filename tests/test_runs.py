@@ -1,10 +1,12 @@
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from d2lext import runs as module
 from d2lext.images import DATA
 from d2lext.multi_gpu import History, Point
 from d2lext.runs import (
@@ -20,6 +22,7 @@ from d2lext.runs import (
     record_run,
     recorded,
     runs_file,
+    usable_cores,
 )
 
 
@@ -160,3 +163,36 @@ def test_groups_and_their_numbers() -> None:
     assert mean_sd(final(groups["a"])) == "60.0 ± 14.1"  # 10 * sqrt(2)
     assert mean_sd(final(groups["b"])) == "25.0"
     assert mean_sd(final(groups["a"], "ece"), 2, 1) == "0.15 ± 0.07"
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cores"),
+    [
+        ("0::/", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/", {"cpu.max": "max 100000\n"}, 4),
+        ("0::/user/anna\n", {"user/cpu.max": "300000 100000", "cpu.max": "max 1"}, 3),
+        (
+            "1:name=systemd:/x\n5:cpu,cpuacct:/docker/1a",
+            {
+                "cpu,cpuacct/cpu.cfs_quota_us": "50000",
+                "cpu,cpuacct/cpu.cfs_period_us": "100000",
+            },
+            1,
+        ),
+        ("3:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "9"}, 4),
+        ("", {}, 4),
+    ],
+)
+def test_the_cores_of_a_container_are_counted(
+    tmp_path, monkeypatch, groups, files, cores
+):
+    (tmp_path / "self").write_text(groups)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(module, "CGROUPS", tmp_path)
+    monkeypatch.setattr(module, "OWN_GROUPS", tmp_path / "self")
+    monkeypatch.setattr(
+        os, "sched_getaffinity", lambda pid: {3, 5, 6, 7}, raising=False
+    )
+    assert usable_cores() == cores
