@@ -5,12 +5,13 @@ another file; empty, it keeps nothing.
 """
 
 import json
+import math
 import os
 import platform
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 from d2lext.images import DATA, data_path
 
 VARIABLE = "D2LEXT_RUNS"
+CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 DATA_NAMES = {  # by the kind of their source
     "sample": "the bundled sample",
     "official": "CIFAR-10",
@@ -46,6 +48,32 @@ def hardware(device: torch.device) -> dict:
         "torchvision": torchvision.__version__,
         "python": platform.python_version(),
     }
+
+
+def usable_cores() -> int:
+    """The cores that this process may use, by its affinity and its cgroup's quota."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    return max(1, min([cores, *map(math.ceil, _quotas())]))
+
+
+def _quotas() -> Iterator[float]:
+    """How many cores the quota of each cgroup around this process grants."""
+    for line in OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        mount = CGROUPS / controllers  # v2 has one tree, without a name
+        group = mount / path.lstrip("/")
+        for folder in {mount, group, *group.parents} - {*mount.parents}:
+            # Of version 2, then of version 1.
+            for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+                try:
+                    words = [(folder / name).read_text() for name in names]
+                    quota, period = map(int, " ".join(words).split())
+                except (OSError, ValueError):
+                    continue  # no such file, or no limit ("max")
+                if quota > 0:
+                    yield quota / period
 
 
 def _processor() -> str:
@@ -94,6 +122,7 @@ def record_run(run: dict) -> None:
         return
     try:
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **run}) + "\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
         # One write to a file opened for appending: lines of many kernels do not mix.
         with path.open("ab", buffering=0) as file:
             file.write(line.encode())
