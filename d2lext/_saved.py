@@ -21,6 +21,7 @@ NAMES = {
     "film": "questions",
     "init_weights": "compare",
     "load_cifar10": "cifar10",
+    "make_loader": "cifar10",
     "mixup_criterion": "mixup",
     "mixup_data": "mixup",
     "new_camera": "questions",

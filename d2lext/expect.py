@@ -293,6 +293,13 @@ def _bytes(X: np.ndarray, name: str) -> np.ndarray:
     return X.astype(np.uint8)
 
 
+def tensor(name: str, x: object) -> torch.Tensor:
+    """What a transform made of an image: a tensor."""
+    wanted = "a tensor as its result; end with ToImage() and ToDtype(), or ToTensor()"
+    _need(isinstance(x, torch.Tensor), name, wanted, type(x).__name__, TypeError)
+    return x
+
+
 # Batches and labels
 
 

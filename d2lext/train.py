@@ -27,10 +27,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from d2lext import checkpoints, expect, mixup, multi_gpu, processes
 from d2lext.augment import Transform
+from d2lext.cifar10 import make_loader
 from d2lext.compare import PARTS, augmentations, init_weights, resnet18, small_net
 from d2lext.images import Source, read_cifar10
 from d2lext.multi_gpu import History, Point, train_batch_ch13, try_all_gpus
@@ -253,9 +253,9 @@ def _split(X, y, config: Config, source: Source):
 
 def _loader(X, y, device, augs=None, batch_size=TEST_BATCH, seed=None):
     """Batches of this process; shuffled if there is a seed."""
-    dataset = (augs or augmentations("none")).dataset(X, y, device)
     batches = multi_gpu.ShardedBatches(len(y), batch_size, seed is not None, seed or 0)
-    return DataLoader(dataset, batch_sampler=batches)
+    augs = augs or augmentations("none")
+    return make_loader(X, y, augs, device=device, batch_sampler=batches)
 
 
 # Net and training

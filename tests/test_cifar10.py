@@ -12,15 +12,11 @@ import torchvision
 from torchvision.transforms import v2
 
 import d2lext as d2l
-from d2lext import batch
+from d2lext import batch, cifar10
 from d2lext.images import VARIABLE, read_cifar10
 
-FLIP = torchvision.transforms.Compose(
-    [
-        torchvision.transforms.RandomHorizontalFlip(),
-        torchvision.transforms.ToTensor(),
-    ]
-)
+TO_FLOAT = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+FLIP = v2.Compose([v2.RandomHorizontalFlip(), TO_FLOAT])
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +24,9 @@ def sample(monkeypatch):
     monkeypatch.setenv(VARIABLE, "sample")
 
 
-def test_test_pictures_come_in_order_and_unchanged(capsys):
+def test_test_images_come_in_order_and_unchanged(capsys):
     loader = d2l.load_cifar10(False, torchvision.transforms.ToTensor(), 300)
-    assert capsys.readouterr().out.count("\n") == 1
+    assert capsys.readouterr().out == f"data: {loader.dataset.source}\n"
     assert isinstance(loader, torch.utils.data.DataLoader)
     X, y, _, _ = read_cifar10(False)
     batches = list(loader)
@@ -41,12 +37,20 @@ def test_test_pictures_come_in_order_and_unchanged(capsys):
     assert torch.equal(seen, X.permute(0, 3, 1, 2) / 255)
 
 
-def test_training_pictures_are_all_there_in_another_order_each_epoch():
-    generator = torch.Generator().manual_seed(0)
-    loader = d2l.load_cifar10(True, FLIP, 500, generator=generator)
-    first, second = (torch.cat([y for _, y in loader]) for _ in range(2))
-    assert first.bincount().tolist() == [200] * 10
-    assert not torch.equal(first, second)
+def test_training_images_are_all_there_in_another_order_each_epoch():
+    loader = d2l.load_cifar10(True, None, 500)
+    X, y, _, _ = read_cifar10(True)
+    sums = X.flatten(1).sum(1)  # an image is known by its sum
+    labels = []
+    for _ in range(2):
+        images, again = map(torch.cat, zip(*loader, strict=True))
+        seen = (images * 255).round().flatten(1).sum(1).long()
+        assert torch.equal(seen.sort().values, sums.sort().values)
+        assert {*zip(seen.tolist(), again.tolist(), strict=True)} == {
+            *zip(sums.tolist(), y.tolist(), strict=True)
+        }
+        labels.append(again)
+    assert not torch.equal(*labels)
 
 
 def test_a_generator_repeats_the_order():
@@ -58,13 +62,30 @@ def test_a_generator_repeats_the_order():
 
 
 def test_no_augs_and_v2_do_as_to_tensor():
-    to_float = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
-    pictures = [
+    images = [
         next(iter(d2l.load_cifar10(False, augs, 8)))[0]
-        for augs in (None, to_float, torchvision.transforms.ToTensor())
+        for augs in (None, TO_FLOAT, torchvision.transforms.ToTensor())
     ]
-    assert torch.equal(pictures[0], pictures[2])
-    assert torch.allclose(pictures[1], pictures[2])
+    assert torch.equal(images[0], images[2])
+    assert torch.allclose(images[1], images[2])
+
+
+@pytest.mark.parametrize("augs", [None, TO_FLOAT])
+def test_other_defaults_of_torch_change_nothing(augs):
+    def first():
+        generator = torch.Generator().manual_seed(3)
+        return next(iter(d2l.load_cifar10(True, augs, 64, generator=generator)))
+
+    X, y = first()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            again = first()
+            assert next(iter(d2l.load_cifar10(True, augs, 64)))[1].device.type == "cpu"
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(X, again[0]) and torch.equal(y, again[1])
+    assert again[0].dtype == torch.float32
 
 
 class WholeBatch:
@@ -75,93 +96,61 @@ class WholeBatch:
 
     def dataset(self, X, y, device=None):
         self.given = (X.shape, y.shape, device)
-        return _Memory(X, y)
-
-
-class _Memory(torch.utils.data.Dataset):
-    def __init__(self, X, y):
-        self.X, self.y = X, y
-
-    def __len__(self):
-        return len(self.y)
-
-    def __getitems__(self, i):
-        return self.X[i].permute(0, 3, 1, 2) / 255, self.y[i]
+        return torch.utils.data.TensorDataset(X.permute(0, 3, 1, 2) / 255, y)
 
 
 def test_a_transform_of_whole_batches_makes_its_own_data_set():
     augs = WholeBatch()
-    loader = d2l.load_cifar10(False, augs, 400, device="cpu")
+    loader = d2l.load_cifar10(False, augs, 400, device="cpu", num_workers=0)
     assert augs.given == ((1000, 32, 32, 3), (1000,), "cpu")
-    assert loader.num_workers == 0
-    assert [tuple(X.shape) for X, _ in loader] == [
-        (400, 3, 32, 32),
-        (400, 3, 32, 32),
-        (200, 3, 32, 32),
-    ]
-    with pytest.raises(ValueError, match=r"num_workers: .*got 2"):
+    assert loader.dataset.source.count == 1000
+    assert [len(y) for _, y in loader] == [400, 400, 200]
+    with pytest.raises(ValueError, match=r"num_workers, with whole batches: .*got 2"):
         d2l.load_cifar10(False, augs, 400, num_workers=2)
 
 
-@pytest.mark.parametrize(
-    ("augs", "batch_size", "error", "words"),
-    [
-        (FLIP, 0, ValueError, "batch_size: .*>= 1, got 0"),
-        (FLIP, -1, ValueError, "batch_size: .*got -1"),
-        (FLIP, 2.5, ValueError, "batch_size: .*got 2.5"),
-        (FLIP, True, ValueError, "batch_size: .*got True"),
-        ("flip", 8, TypeError, "augs: expected a transform.*got str"),
-        ([FLIP], 8, TypeError, r"augs: .*got list; .*Compose\(\["),
-        (
-            torchvision.transforms.ToTensor,
-            8,
-            TypeError,
-            r"augs: ToTensor is a class.*ToTensor\(\.\.\.\)",
-        ),
-        (batch.RandomVerticalFlip, 8, TypeError, "augs: RandomVerticalFlip is a class"),
-    ],
-)
-def test_bad_arguments_are_named(augs, batch_size, error, words):
-    with pytest.raises(error, match=words):
-        d2l.load_cifar10(True, augs, batch_size)
+@pytest.mark.parametrize("augs", [FLIP, batch.RandomHorizontalFlip()])
+def test_make_loader_hands_settings_on(augs):
+    X, y, _, _ = read_cifar10(True)
+    batches = [[3, 5], [7]]
+    loader = d2l.make_loader(X, y, augs, batch_sampler=batches)
+    assert [labels.tolist() for _, labels in loader] == [y[i].tolist() for i in batches]
+    assert loader.num_workers == 0
 
 
 @pytest.mark.parametrize(
-    ("keywords", "error", "words"),
+    ("keywords", "words"),
     [
-        ({"is_train": "test"}, TypeError, "is_train: expected True or False.*'test'"),
-        ({"num_workers": "2"}, TypeError, "num_workers: .*'2'"),
-        ({"generator": 5}, TypeError, r"generator: .*torch\.Generator, got int"),
+        ({"is_train": "test"}, "is_train: expected True or False, got 'test'"),
+        ({"augs": "flip"}, r"augs: .*such as a transform, or Compose\(\[.*got str"),
+        ({"augs": batch.RandomVerticalFlip}, "augs: RandomVerticalFlip is a class"),
+        ({"batch_size": 0}, "batch_size: .*>= 1, got 0"),
+        ({"num_workers": -1}, "num_workers: .*>= 0, got -1"),
+        ({"generator": 5}, r"generator: .*torch\.Generator, got int"),
     ],
 )
-def test_bad_keywords_are_named(keywords, error, words):
-    with pytest.raises(error, match=words):
+def test_bad_arguments_are_named(keywords, words):
+    with pytest.raises((TypeError, ValueError), match=words):
         d2l.load_cifar10(**{"is_train": True, "augs": FLIP, "batch_size": 8} | keywords)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_transform_that_gives_pil_images_is_named(num_workers):
-    augs = torchvision.transforms.RandomHorizontalFlip()
-    loader = d2l.load_cifar10(True, augs, 64, num_workers=num_workers)
-    with pytest.raises(TypeError, match=r"augs: .*end with ToTensor\(\)"):
+def test_a_transform_that_gives_pil_images_is_named():
+    loader = d2l.load_cifar10(True, v2.RandomHorizontalFlip(), 64, num_workers=1)
+    with pytest.raises(TypeError, match=r"augs: expected a tensor .*ToTensor\(\)"):
         next(iter(loader))
 
 
-def test_workers_by_default():
-    assert d2l.default_workers(2000) == 0
-    assert 0 <= d2l.default_workers(50_000) <= 8
-    assert d2l.load_cifar10(True, FLIP, 64).num_workers == 0
-
-
-def test_the_default_counts_only_the_cores_that_are_ours():
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("this system has no affinity")
-    ours = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(ours)})
-        assert d2l.default_workers(50_000) == 0
-    finally:
-        os.sched_setaffinity(0, ours)
+@pytest.mark.parametrize(
+    ("num_examples", "cores", "workers"),
+    [(9_999, 8, 0), (10_000, 3, 3), (50_000, 64, 8), (50_000, 1, 0)],
+)
+def test_workers_by_default(monkeypatch, num_examples, cores, workers):
+    monkeypatch.setattr(cifar10, "usable_cores", lambda: cores)
+    assert d2l.default_workers(num_examples) == workers
+    X = torch.zeros(1, dtype=torch.uint8).expand(num_examples, 2, 2, 3)
+    loader = d2l.make_loader(X, range(num_examples), None)
+    assert loader.num_workers == workers
+    assert loader.persistent_workers == (workers > 0)
 
 
 def die(img):
@@ -190,13 +179,12 @@ def test_workers_that_start_as_on_windows(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
         textwrap.dedent("""
-        import torch, torchvision
+        import torch
         import d2lext as d2l
 
         if __name__ == "__main__":
             torch.multiprocessing.set_start_method("spawn")
-            augs = torchvision.transforms.ToTensor()
-            loader = d2l.load_cifar10(False, augs, 500, num_workers=1)
+            loader = d2l.load_cifar10(False, None, 500, num_workers=1)
             print(sum(len(y) for _ in range(2) for _, y in loader))
         """)
     )

@@ -196,6 +196,12 @@ RULES = {
         [X8[0].int() - 1, X8[0].int() + 256],
         r"img: expected integers from 0 to 255, got (-1 to -1|256 to 256)",
     ),
+    "tensor": (
+        of(expect.tensor),
+        [X8],
+        [Image.new("RGB", (2, 2)), np.zeros(3), None],
+        r"arg: expected a tensor as its result; end with .*, got (Image|nd|None)",
+    ),
     "batch": (
         expect.batch,
         [X8, X8.half(), X8.double(), X8.byte(), X8[:, :1], X8[:, [0, 1, 2, 0]]],
