@@ -34,7 +34,7 @@ def copy_lessons(folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             shutil.copyfile(path, target)
-            print(f"copied {target}")
+            print(f"copied {path.name}")
 
 
 def lab(args: list[str]) -> int:

@@ -1,11 +1,13 @@
 """A wheel, where readers have their own packages: none changes, every lesson runs."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import d2lext.__main__ as commands
@@ -81,20 +83,21 @@ def python(request, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return python
 
 
+def execute(python: Path, lesson: Path, folder: Path) -> subprocess.CompletedProcess:
+    """Run a notebook where it lies, with another home and none of our settings."""
+    (home := folder / "home").mkdir(exist_ok=True)
+    command, env = [python, "-c", EXECUTE, lesson.name], alone() | {"HOME": str(home)}
+    return subprocess.run(
+        command, cwd=lesson.parent, env=env, capture_output=True, text=True
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_alone(python: Path, lesson: Path, tmp_path: Path) -> None:
     """In an empty folder, with nothing of the course beside it."""
-    (home := tmp_path / "home").mkdir()
     (here := tmp_path / "ein Ordner 课").mkdir()
-    shutil.copy(lesson, here)
-    done = subprocess.run(
-        [python, "-c", EXECUTE, lesson.name],
-        cwd=here,
-        env=alone() | {"HOME": str(home)},
-        capture_output=True,
-        text=True,
-    )
+    done = execute(python, Path(shutil.copy(lesson, here)), tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert [path.name for path in here.iterdir()] == [lesson.name]
 
@@ -109,7 +112,8 @@ def test_commands_of_a_wheel(python: Path, tmp_path: Path) -> None:
     there = {path.name for path in (tmp_path / "mine").glob("*.ipynb")}
     assert there == {path.name for path in LESSONS}
     assert (tmp_path / "mine/01_flip.ipynb").read_text() == "mine"
-    run = {"cwd": tmp_path, "env": alone(), "capture_output": True, "text": True}
+    env = alone() | {"PYTHONIOENCODING": "ascii"}
+    run = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True}
     program = python.with_name("d2lext")
     lab = subprocess.run([program, "lab", "mine"], **run)
     assert lab.returncode == 1 and 'pip install "jupyterlab>=4"' in lab.stderr
@@ -117,6 +121,24 @@ def test_commands_of_a_wheel(python: Path, tmp_path: Path) -> None:
     assert told.returncode == 0 and "lab [FOLDER]" in told.stdout
     assert subprocess.run([program, "lib"], **run).returncode == 1
     assert "Traceback" not in subprocess.run([program, "doctor"], **run).stderr
+
+
+@pytest.mark.slow
+def test_the_first_cell_installs_when_asked(
+    python: Path, wheel: Path, tmp_path: Path
+) -> None:
+    """As a lesson that was uploaded to Colab or Kaggle, alone."""
+    uv("pip", "uninstall", "--python", python, "d2lext")
+    lesson = Path(shutil.copy(LESSONS[0], tmp_path))
+    assert "see the lines above" in execute(python, lesson, tmp_path).stderr
+    nb = nbformat.read(lesson, as_version=4)
+    first = next(cell for cell in nb.cells if cell.cell_type == "code")
+    asked = re.sub(r"# (%pip install --quiet ).*", rf'\1"{wheel}"', first.source)
+    assert asked != first.source
+    first.source = asked
+    nbformat.write(nb, lesson)
+    done = execute(python, lesson, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_in_a_clone_everything_is_the_clones() -> None:
