@@ -237,16 +237,13 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-5)
 
 
-def match(
-    found: torch.Tensor, right: torch.Tensor, *mistakes: tuple[str, torch.Tensor]
-) -> None:
-    """Raise the mistake whose values were found, unless they are right."""
-    if same(found, right):
-        return
-    for key, values in mistakes:
-        if same(found, values):
-            raise AnswerError(key)
-    raise AnswerError("other")
+def match(found: torch.Tensor, right: torch.Tensor, mistakes: dict) -> None:
+    """Raise the mistake among whose values these are, unless they are right."""
+    if not same(found, right):
+        for key, values in mistakes.items():
+            if any(same(found, wrong) for wrong in values):
+                raise AnswerError(key)
+        raise AnswerError("other")
 
 
 def even(counts: torch.Tensor, expected: torch.Tensor | float | None = None) -> bool:

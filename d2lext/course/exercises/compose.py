@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from d2lext.course.exercises import Answer, AnswerError, integers, match, same
+from d2lext.course import exercises as ex
 
 WORDS = {
     "right": "the mean of the two answers, as probabilities.",
@@ -31,36 +31,31 @@ class _Net(torch.nn.Module):
         return 3 * F.linear(X.flatten(1), self.weight).sin()
 
 
-def check(answer: Answer) -> None:
+def check(answer: ex.Answer) -> None:
     for n in (2, 5, 3, 1, 4):
-        (h, w), (k,) = integers(2, 6, 2), integers(6, 12)
-        _two_views(answer, _Net(3 * h * w, k), torch.rand(n, 3, h, w), k)
+        (h, w), (k,) = ex.integers(2, 6, 2), ex.integers(6, 12)
+        net, X = _Net(3 * h * w, k), torch.rand(n, 3, h, w)
+        found = answer(net, X)
+        if isinstance(found, torch.Tensor) and found.shape == (n,):
+            raise ex.AnswerError("labels")
+        views = [answer.tensor(net, X, shape=(n, k)) for _ in range(10)]
+        if not all(ex.same(view, views[0]) for view in views):
+            raise ex.AnswerError("drawn")
+        with torch.no_grad():
+            _judge(views[0], net, X)
 
 
-def _two_views(answer: Answer, net: _Net, X: torch.Tensor, num_classes: int) -> None:
-    n = len(X)
-    found = answer(net, X)
-    if isinstance(found, torch.Tensor) and found.shape == (n,):
-        raise AnswerError("labels")
-    found = answer.tensor(net, X, shape=(n, num_classes))
-    for _ in range(10):
-        if not same(answer.tensor(net, X, shape=found.shape), found):
-            raise AnswerError("drawn")
-    with torch.no_grad():
-        plain, mirrored, turned = net(X), net(X.flip(3)), net(X.flip((2, 3)))
-        upside, mean = net(X.flip(2)), net((X + X.flip(3)) / 2)
-    right = (plain.softmax(1) + mirrored.softmax(1)) / 2
-    match(
-        found,
-        right,
-        ("plain", plain.softmax(1)),
-        ("mirrored", mirrored.softmax(1)),
-        ("sum", 2 * right),
-        ("logits", (plain + mirrored) / 2),
-        ("logits", ((plain + mirrored) / 2).softmax(1)),
-        ("logits", (plain + mirrored).softmax(1)),
-        ("images", mean.softmax(1)),
-        ("classes", (plain.softmax(0) + mirrored.softmax(0)) / 2),
-        ("upside", (plain.softmax(1) + upside.softmax(1)) / 2),
-        ("upside", (plain.softmax(1) + turned.softmax(1)) / 2),
-    )
+def _judge(found: torch.Tensor, net: _Net, X: torch.Tensor) -> None:
+    plain, mirrored = net(X), net(X.flip(3))
+    p, q = plain.softmax(1), mirrored.softmax(1)
+    logits = (plain + mirrored) / 2
+    mistakes = {
+        "plain": [p],
+        "mirrored": [q],
+        "sum": [p + q],
+        "logits": [logits, logits.softmax(1), (2 * logits).softmax(1)],
+        "images": [net((X + X.flip(3)) / 2).softmax(1)],
+        "classes": [(plain.softmax(0) + mirrored.softmax(0)) / 2],
+        "upside": [(p + net(X.flip(k)).softmax(1)) / 2 for k in ((2,), (2, 3))],
+    }
+    ex.match(found, (p + q) / 2, mistakes)

@@ -2,7 +2,7 @@
 
 import torch
 
-from d2lext.course.exercises import Answer, AnswerError, integers, kind, same
+from d2lext.course import exercises as ex
 
 WORDS = {
     "right": "found among the true ones, and true among the found ones.",
@@ -15,47 +15,39 @@ WORDS = {
 }
 
 
-def check(answer: Answer) -> None:
-    for n in (50, 101, *integers(30, 300, 6)):
-        # All numbers differ: 5 right, of 8 that are true and 12 that are found.
-        order, (there, found) = torch.randperm(n), integers(7, 12, 2)
+def check(answer: ex.Answer) -> None:
+    for n in (50, 101, *ex.integers(30, 300, 6)):
+        # All numbers differ: 5 right, of 7 to 12 that are true and others found.
+        order, (there, found) = torch.randperm(n), ex.integers(7, 12, 2)
         truth, guess = torch.zeros(2, n, dtype=torch.bool)
         truth[order[:there]] = guess[order[there - 5 : there - 5 + found]] = True
-        _compare(_numbers(answer, guess, truth), guess, truth)
+        _judge(_numbers(answer, guess, truth), guess, truth)
     none, some = torch.zeros(5, dtype=torch.bool), torch.arange(5) < 2
     for guess, truth in ((none, some), (some, none), (none, none), (some, ~some)):
         try:
             numbers = _numbers(answer, guess, truth)
-        except AnswerError as wrong:
+        except ex.AnswerError as wrong:
             if "ZeroDivisionError" not in str(wrong.values.get("error")):
                 raise
-            raise AnswerError("nan", found="a ZeroDivisionError") from wrong
-        if not same(numbers, torch.zeros(2)):
-            raise AnswerError("nan", found=[round(v, 3) for v in numbers.tolist()])
+            raise ex.AnswerError("nan", found="a ZeroDivisionError") from wrong
+        if not ex.same(numbers, torch.zeros(2)):
+            raise ex.AnswerError("nan", found=[round(v, 3) for v in numbers.tolist()])
 
 
-def _numbers(answer: Answer, guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    found = answer(guess, truth)
-    pair = isinstance(found, tuple | list | torch.Tensor) and len(found) == 2
-    if not pair:
-        raise AnswerError("type", wanted="two numbers", got=kind(found))
+def _numbers(answer: ex.Answer, *masks: torch.Tensor) -> torch.Tensor:
+    found = answer(*masks)
+    if not isinstance(found, tuple | list | torch.Tensor) or len(found) != 2:
+        raise ex.AnswerError("type", wanted="two numbers", got=ex.kind(found))
     return torch.tensor([float(value) for value in found])
 
 
-def _right(guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    hits = (guess & truth).sum()
-    return torch.stack([hits / truth.sum(), hits / guess.sum()])
-
-
-def _compare(found: torch.Tensor, guess: torch.Tensor, truth: torch.Tensor) -> None:
-    expected, negatives = _right(guess, truth), _right(~guess, ~truth)
-    accuracy = (guess == truth).float().mean()
-    if same(found, expected):
-        return
-    if same(found, expected.flip(0)):
-        raise AnswerError("swapped")
-    if (found - accuracy).abs().min() < 1e-5:
-        raise AnswerError("accuracy")
-    if (found[:, None] - negatives).abs().min() < 1e-5:
-        raise AnswerError("negatives")
-    raise AnswerError("other")
+def _judge(found: torch.Tensor, guess: torch.Tensor, truth: torch.Tensor) -> None:
+    hits, rest = (guess & truth).sum(), (~guess & ~truth).sum()
+    right = torch.stack([hits / truth.sum(), hits / guess.sum()])
+    negatives = torch.stack([rest / (~truth).sum(), rest / (~guess).sum()])
+    if not ex.same(found, right):
+        if (found - (hits + rest) / len(truth)).abs().min() < 1e-5:
+            raise ex.AnswerError("accuracy")
+        if (found[:, None] - negatives).abs().min() < 1e-5:
+            raise ex.AnswerError("negatives")
+    ex.match(found, right, {"swapped": [right.flip(0)]})
