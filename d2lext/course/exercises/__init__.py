@@ -237,12 +237,17 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-5)
 
 
+def refuse(key: str, wrong: object, **values: object) -> None:
+    """Raise a mistake where it was made."""
+    if wrong:
+        raise AnswerError(key, **values)
+
+
 def match(found: torch.Tensor, right: torch.Tensor, mistakes: dict) -> None:
     """Raise the mistake among whose values these are, unless they are right."""
     if not same(found, right):
         for key, values in mistakes.items():
-            if any(same(found, wrong) for wrong in values):
-                raise AnswerError(key)
+            refuse(key, any(same(found, wrong) for wrong in values))
         raise AnswerError("other")
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from d2lext.course.exercises import Answer, AnswerError, even, integers
+from d2lext.course import exercises as ex
 
 WORDS = {
     "right": "as many of each class, at random, and the same again for a seed.",
@@ -20,56 +20,47 @@ WORDS = {
 SEEDS = 400
 
 
-def check(answer: Answer) -> None:
+def check(answer: ex.Answer) -> None:
     for num_classes in (10, 2, 5):
         # Unequal classes, in no order.
-        counts = [20 + k % 5 for k in range(num_classes)]
-        y = torch.repeat_interleave(torch.arange(num_classes), torch.tensor(counts))
-        y, (per_class,) = y[torch.randperm(len(y))], integers(4, 6)
+        counts = torch.tensor([20 + k % 5 for k in range(num_classes)])
+        y = torch.arange(num_classes).repeat_interleave(counts)
+        y, (per_class,) = y[torch.randperm(len(y))], ex.integers(4, 6)
         _held_out(answer, y, per_class, 0)
-    seeds = [*range(4), *integers(4, 10**6, SEEDS - 4)]
-    held = torch.zeros(SEEDS, len(y))
-    for row, seed in zip(held, seeds, strict=True):
-        row[_held_out(answer, y, per_class, seed)] = 1
+    seeds = [*range(4), *ex.integers(4, 10**6, SEEDS - 4)]
+    held = torch.stack([_held_out(answer, y, per_class, seed) for seed in seeds])
     again = _held_out(answer, y, per_class, seeds[0])
-    if len(again) != held[0, again].sum():
-        raise AnswerError("unstable")
+    ex.refuse("unstable", not torch.equal(again, held[0]))
     different = len(held.unique(dim=0))
     if different > 0.75 * SEEDS:
         _judge(held, y, per_class)
-    if different < SEEDS:
-        raise AnswerError("seed")
+    ex.refuse("seed", different < SEEDS)
 
 
-def _held_out(answer: Answer, y: torch.Tensor, per_class: int, seed: int) -> list[int]:
-    found, counts = answer.indices(y, per_class, seed, n=len(y)), y.bincount()
-    if len(set(found)) < len(found):
-        if max(found) < max(counts):
-            raise AnswerError("within")
-        raise AnswerError("twice", found=max(found.count(i) for i in found))
-    held = y[torch.tensor(found, dtype=torch.int64)].bincount(minlength=len(counts))
-    if (held != per_class).any():
-        shown = f"{min(held)} to {max(held)}"
-        raise AnswerError("classes", found=shown, wanted=per_class)
-    return found
+def _held_out(answer: ex.Answer, y: torch.Tensor, per_class: int, seed: int):
+    """Which images are held out, (n,) of 0 and 1, if they are as many of each class."""
+    found = answer.indices(y, per_class, seed, n=len(y))
+    held = torch.tensor(found, dtype=torch.int64).bincount(minlength=len(y))
+    if held.max() > 1:
+        ex.refuse("within", max(found) < y.bincount().max())
+        raise ex.AnswerError("twice", found=held.max())
+    counts = y.bincount(held).long()
+    shown = f"{counts.min()} to {counts.max()}"
+    wrong = (counts != per_class).any()
+    ex.refuse("classes", wrong, found=shown, wanted=per_class)
+    return held.double()
 
 
 def _judge(held: torch.Tensor, y: torch.Tensor, per_class: int) -> None:
     """Whether each image, and each pair, is held out as often as by chance."""
-    times, size = held.sum(0), y.bincount()[y]  # (n,)
-    if (times == 0).any():
-        raise AnswerError("first")
+    times, size, n = held.sum(0), y.bincount()[y], len(y)
+    ex.refuse("first", (times == 0).any())
     rank = torch.stack([(y[:i] == k).sum() for i, k in enumerate(y)])
-    pairs = times[:, None] * times / SEEDS
-    alike = y[:, None] == y
+    alike, off = y[:, None] == y, ~torch.eye(n, dtype=torch.bool)
     without = (1 - 1 / per_class) / (1 - 1 / size)  # none is drawn twice
-    pairs = torch.where(alike, pairs * without, pairs)
-    apart = (rank[:, None] - rank).abs() + 100 * alike
-    both, off = held.T @ held, ~torch.eye(len(y), dtype=torch.bool)
-    found, expected = (
-        apart[off].bincount(counts[off], minlength=200) for counts in (both, pairs)
-    )
-    if not even(found[expected > 50], expected[expected > 50]):
-        raise AnswerError("block")
-    if not even(times, SEEDS * per_class / size):
-        raise AnswerError("uneven")
+    pairs = times[:, None] * times / SEEDS * torch.where(alike, without, 1)
+    apart = ((rank[:, None] - rank).abs() + 100 * alike)[off]
+    found, expected = (apart.bincount(k[off]) for k in (held.T @ held, pairs))
+    some = expected > 50
+    ex.refuse("block", not ex.even(found[some], expected[some]))
+    ex.refuse("uneven", not ex.even(times, SEEDS * per_class / size))

@@ -12,7 +12,7 @@ WORDS = {
     "pixels": "within an image the factor differs. That is noise, not brightness.",
     "channels": "each channel has a factor of its own. That changes the colour; "
     "brightness has one for all three.",
-    "range": "factors should lie between {wanted}, for this amount; found {found}.",
+    "range": "factors should lie from {low} to {high}, for this amount; found {found}.",
     "centre": "the mean factor should be 1, found {found}: brighter and darker "
     "are not equally likely.",
     "uneven": "the factors should be spread evenly, to both ends of the range.",
@@ -25,10 +25,8 @@ def check(answer: ex.Answer) -> None:
     for low in (0.1, 0.6):
         amount = round(low + 0.2 * torch.rand(()).item(), 2)
         first, second = (_factors(answer, amount, (ex.N, 3, 3, 2)) for _ in range(2))
-        if ex.same(first, first[:1].expand(ex.N)):
-            raise ex.AnswerError("together")
-        if torch.equal(first, second):
-            raise ex.AnswerError("frozen")
+        ex.refuse("together", ex.same(first, first[:1].expand(ex.N)))
+        ex.refuse("frozen", torch.equal(first, second))
         _judge(torch.cat([first, second]), amount)
 
 
@@ -39,31 +37,26 @@ def _factors(answer: ex.Answer, amount: float, shape: tuple[int, ...]) -> torch.
     X[..., 0, 1] = 0.25
     X[..., 1, 0] = 0.9  # clipped at times
     Y = answer.tensor(X, amount, shape=shape)
-    if Y.max() > 1 + 1e-5:
-        raise ex.AnswerError("unclipped")
-    factors = Y[..., 0, 0] / 0.5  # (n, channels)
-    factor = factors[:, :1]
-    if ex.same(Y, (X * factor[..., None, None]).clamp(0, 1)):
-        return factor[:, 0]
-    moved = Y - X
-    if ex.same(moved[..., 0, 0], moved[..., 0, 1]) and moved.abs().max() > 1e-3:
-        raise ex.AnswerError("added")
-    if ex.same(Y, (X * factors[..., None, None]).clamp(0, 1)):
-        raise ex.AnswerError("channels")
-    alike = ex.same(factors, Y[..., 0, 1] / 0.25)
-    raise ex.AnswerError("other" if alike else "pixels")
+    ex.refuse("unclipped", Y.max() > 1 + 1e-5)
+    factors = Y[..., :1, :1] / 0.5  # (n, channels, 1, 1)
+    if not ex.same(Y, (X * factors[:, :1]).clamp(0, 1)):
+        moved = (Y - X)[..., 0, :]
+        added = ex.same(moved[..., 0], moved[..., 1]) and moved.abs().max() > 1e-3
+        ex.refuse("added", added)
+        ex.refuse("channels", ex.same(Y, (X * factors).clamp(0, 1)))
+        ex.refuse("pixels", not ex.same(factors[..., 0, 0], Y[..., 0, 1] / 0.25))
+        raise ex.AnswerError("other")
+    return factors[:, 0, 0, 0]
 
 
 def _judge(factor: torch.Tensor, amount: float) -> None:
-    low, high = 1 - amount, 1 + amount
-    if factor.min() < low - 1e-4 or factor.max() > high + 1e-4:
-        found, wanted = f"{factor.min():.2f} to {factor.max():.2f}", f"{low} and {high}"
-        raise ex.AnswerError("range", found=found, wanted=wanted)
-    if abs(factor.mean() - 1) > ex.SIGMAS * amount / (3 * len(factor)) ** 0.5:
-        raise ex.AnswerError("centre", found=f"{factor.mean():.2f}")
+    low, high, n = round(1 - amount, 2), round(1 + amount, 2), len(factor)
+    found = f"{factor.min():.2f} to {factor.max():.2f}"
+    outside = factor.min() < low - 1e-4 or factor.max() > high + 1e-4
+    ex.refuse("range", outside, found=found, low=low, high=high)
+    off = abs(factor.mean() - 1) > ex.SIGMAS * amount / (3 * n) ** 0.5
+    ex.refuse("centre", off, found=f"{factor.mean():.2f}")
     bins = ((factor - low) / (2 * amount) * BINS).long().clamp(0, BINS - 1)
-    if ex.patterned(bins, BINS):
-        raise ex.AnswerError("pattern")
-    values = factor.unique().numel()
-    if not ex.even(bins.bincount(minlength=BINS)) or values < len(factor) / 2:
-        raise ex.AnswerError("uneven")
+    ex.refuse("pattern", ex.patterned(bins, BINS))
+    ex.refuse("uneven", not ex.even(bins.bincount(minlength=BINS)))
+    ex.refuse("uneven", factor.unique().numel() < n / 2)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 
 from d2lext.course import exercises as ex
-from d2lext.runs import content, final
+from d2lext.runs import content, final, grouped
 
 WORDS = {
     "right": "chosen on held-out images, confirmed with fresh seeds, and better by "
@@ -23,7 +23,7 @@ WORDS = {
     "unchosen": "there is no run of these settings on held-out images: choose there "
     "(--num-val 1000), not on the test images.",
     "better": "on held-out images {found} did better, {wanted:.1f}%. Confirm that.",
-    "fresh": "seed {found} was used to choose already. Confirm with others.",
+    "fresh": "seeds {found} were used to choose already. Confirm with others.",
     "few": "there are {found} different seeds on test images. Train at least {wanted}.",
     "lower": "the mean test accuracy is {found:.1f}%, the lesson's {wanted:.1f}%.",
     "noise": "{found:.1f}% is more than the lesson's {wanted:.1f}%, but with this "
@@ -35,29 +35,33 @@ SHUFFLES = 20_000
 
 def check(answer: ex.Answer) -> None:
     runs = answer()
-    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
-        raise ex.AnswerError("type", wanted="a list of runs", got=ex.kind(runs))
-    if not runs:
-        raise ex.AnswerError("empty")
+    dicts = isinstance(runs, list) and all(isinstance(run, dict) for run in runs)
+    ex.refuse("type", not dicts, wanted="a list of runs", got=ex.kind(runs))
+    ex.refuse("empty", not runs)
     lesson = content("sample_policies.json")["runs"]
     lesson = [run for run in lesson if run["policy"] == "all"]
     for run in runs:
         for name in ("policy", "seed", "data", "examples", "parameters", "test_acc"):
-            if name not in run:
-                raise ex.AnswerError("foreign", found=name)
-        if run["data"] != lesson[0]["data"]:
-            raise ex.AnswerError("data", found=run["data"])
+            ex.refuse("foreign", name not in run, found=name)
+        ex.refuse("data", run["data"] != lesson[0]["data"], found=run["data"])
         for key, name in (("budget", "examples"), ("net", "parameters")):
-            if run[name] > lesson[0][name]:
-                raise ex.AnswerError(key, found=run[name], wanted=lesson[0][name])
-    tries: dict[tuple, list[dict]] = {}
-    confirmed = [run for run in runs if not run.get("num_val")]
-    for run in runs:
-        if run.get("num_val"):
-            tries.setdefault(_settings(run), []).append(run)
-    _judge(tries, confirmed, _settings(lesson[0]))
-    once = {run["seed"]: run for run in confirmed}.values()
-    _compare(_last(once), _last(lesson), len(tries))
+            found, wanted = run[name], lesson[0][name]
+            ex.refuse(key, found > wanted, found=found, wanted=wanted)
+    tries = grouped((run for run in runs if run.get("num_val")), _settings)
+    confirmed = grouped((run for run in runs if not run.get("num_val")), _settings)
+    ex.refuse("unconfirmed", not confirmed)
+    ex.refuse("several", len(confirmed) > 1)
+    chosen, group = confirmed.popitem()
+    once = {run["seed"]: run for run in group}
+    ex.refuse("same", chosen == _settings(lesson[0]))
+    ex.refuse("unchosen", chosen not in tries)
+    best = max(tries.values(), key=lambda runs: _last(runs).mean())
+    found, wanted = best[0]["policy"], _last(best).mean()
+    ex.refuse("better", best is not tries[chosen], found=found, wanted=wanted)
+    used = once.keys() & {run["seed"] for run in tries[chosen]}
+    ex.refuse("fresh", used, found=used)
+    ex.refuse("few", len(once) < SEEDS, found=len(once), wanted=SEEDS)
+    _judge(_last(once.values()), _last(lesson), len(tries))
 
 
 def _settings(run: dict) -> tuple:
@@ -71,36 +75,14 @@ def _settings(run: dict) -> tuple:
     return (frozenset(parts), *(tuple(v) if isinstance(v, list) else v for v in values))
 
 
-def _judge(tries: dict, confirmed: list[dict], lesson: tuple) -> None:
-    """Whether settings were chosen on held-out images, and confirmed once."""
-    if not confirmed:
-        raise ex.AnswerError("unconfirmed")
-    if len({_settings(run) for run in confirmed}) > 1:
-        raise ex.AnswerError("several")
-    chosen = _settings(confirmed[0])
-    if chosen == lesson:
-        raise ex.AnswerError("same")
-    if chosen not in tries:
-        raise ex.AnswerError("unchosen")
-    best = max(tries.values(), key=lambda runs: _last(runs).mean())
-    if best is not tries[chosen]:
-        found, wanted = best[0]["policy"], _last(best).mean().item()
-        raise ex.AnswerError("better", found=found, wanted=wanted)
-    seeds = {run["seed"] for run in confirmed}
-    for used in seeds & {run["seed"] for run in tries[chosen]}:
-        raise ex.AnswerError("fresh", found=used)
-    if len(seeds) < SEEDS:
-        raise ex.AnswerError("few", found=len(seeds), wanted=SEEDS)
-
-
 def _last(runs: Iterable[dict]) -> torch.Tensor:
     return 100 * torch.tensor(final(runs), dtype=torch.float64)
 
 
-def _compare(ours: torch.Tensor, theirs: torch.Tensor, tries: int) -> None:
+def _judge(ours: torch.Tensor, theirs: torch.Tensor, tries: int) -> None:
+    more = ours.mean() - theirs.mean()
     numbers = {"found": ours.mean().item(), "wanted": theirs.mean().item()}
-    if ours.mean() <= theirs.mean():
-        raise ex.AnswerError("lower", **numbers)
+    ex.refuse("lower", more <= 0, **numbers)
     # How large a difference would be if all of these were dealt into two groups by
     # chance. Of so many tries one gets beyond this in 5 of 100 cases.
     accs, n = torch.cat([ours, theirs]), len(ours)
@@ -108,5 +90,4 @@ def _compare(ours: torch.Tensor, theirs: torch.Tensor, tries: int) -> None:
     dealt = accs[torch.rand(SHUFFLES, len(accs), generator=generator).argsort(1)]
     chance = dealt[:, :n].mean(1) - dealt[:, n:].mean(1)
     spread = chance.quantile(1 - 0.05 / tries).item()
-    if ours.mean() - theirs.mean() <= spread + 1e-9:
-        raise ex.AnswerError("noise", spread=spread, tries=tries, **numbers)
+    ex.refuse("noise", more <= spread + 1e-9, spread=spread, tries=tries, **numbers)

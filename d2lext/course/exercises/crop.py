@@ -20,11 +20,12 @@ WORDS = {
 
 def check(answer: ex.Answer) -> None:
     _places(answer, 3, 5, 4, 2)
-    for tall in (True, False):
-        size, (few, many) = ex.integers(2, 5)[0], sorted(ex.integers(3, 6, 2))
-        across, down = (few, many) if tall else (many, few)  # places there are
-        calls = [_places(answer, ex.N, size + down - 1, size + across - 1, size)]
-        calls += [_places(answer, ex.N, size + down - 1, size + across - 1, size)]
+    (size,), few_many = ex.integers(2, 5), sorted(ex.integers(3, 6, 2))
+    for down, across in (few_many, few_many[::-1]):  # places there are
+        calls = [
+            _places(answer, ex.N, size + down - 1, size + across - 1, size)
+            for _ in range(2)
+        ]
         _judge(*calls, down, across)
     for height, width, size in ((4, 6, 4), (6, 4, 4), (3, 3, 3), (4, 5, 1)):
         _places(answer, 2, height, width, size)  # one row, one column, one place
@@ -36,32 +37,22 @@ def _places(answer: ex.Answer, n: int, h: int, w: int, size: int) -> torch.Tenso
     X = torch.arange(n * 3 * h * w, dtype=torch.float32).reshape(n, 3, h, w)
     Y = answer.tensor(X, size, shape=(n, 3, size, size))
     begin = Y[:, :, 0, 0].long()  # (n, 3)
-    rows, columns = begin // w % h, begin % w
+    place = torch.stack([begin // w % h, begin % w])  # (2, n, 3)
     piece = torch.arange(size)[:, None] * w + torch.arange(size)  # (size, size)
-    whole = ex.same(Y, begin[..., None, None] + piece)
-    inside = (rows <= h - size).all() and (columns <= w - size).all()
-    own = torch.equal(begin // (h * w), torch.arange(n * 3).reshape(n, 3))
-    if not (whole and inside and own):
-        raise ex.AnswerError("mixed")
-    if (rows != rows[:, :1]).any() or (columns != columns[:, :1]).any():
-        raise ex.AnswerError("channels")
-    return torch.stack([rows[:, 0], columns[:, 0]])
+    ex.refuse("mixed", not ex.same(Y, begin[..., None, None] + piece))
+    ex.refuse("mixed", (begin.flatten() // (h * w) != torch.arange(n * 3)).any())
+    ex.refuse("mixed", (place > torch.tensor([h, w])[:, None, None] - size).any())
+    ex.refuse("channels", (place != place[..., :1]).any())
+    return place[..., 0]
 
 
 def _judge(first: torch.Tensor, second: torch.Tensor, down: int, across: int) -> None:
     rows, columns = first
-    if (rows == rows[0]).all() or (columns == columns[0]).all():
-        raise ex.AnswerError("together")
-    if torch.equal(first, second):
-        raise ex.AnswerError("frozen")
-    if torch.equal(rows, columns):
-        raise ex.AnswerError("diagonal")
-    if rows.min() > 0 or columns.min() > 0:
-        raise ex.AnswerError("first")
-    if rows.max() < down - 1 or columns.max() < across - 1:
-        raise ex.AnswerError("last")
+    ex.refuse("together", (first == first[:, :1]).all(1).any())
+    ex.refuse("frozen", torch.equal(first, second))
+    ex.refuse("diagonal", torch.equal(rows, columns))
+    ex.refuse("first", first.min(1).values.any())
+    ex.refuse("last", rows.max() < down - 1 or columns.max() < across - 1)
     places = torch.cat([first, second], 1).T @ torch.tensor([across, 1])
-    if ex.patterned(places, down * across):
-        raise ex.AnswerError("pattern")
-    if not ex.even(places.bincount(minlength=down * across)):
-        raise ex.AnswerError("uneven")
+    ex.refuse("pattern", ex.patterned(places, down * across))
+    ex.refuse("uneven", not ex.even(places.bincount(minlength=down * across)))
