@@ -2,7 +2,6 @@
 
 import importlib
 import itertools
-import json
 import threading
 import time
 from pathlib import Path
@@ -642,7 +641,7 @@ def cell(id: str, tag: str) -> str:
 
 def function(source: str) -> object:
     """The one function that a cell defines, beside its import lines."""
-    space: dict = {"torch": torch, "F": F, "np": np, "json": json, "d2l": d2lext}
+    space: dict = {"torch": torch, "F": F, "content": content, "d2l": d2lext}
     exec(source.replace("d2l.check", "(lambda *args: None)"), space)
     (found,) = (v for v in space.values() if callable(v) and _is_of(v, source))
     return found

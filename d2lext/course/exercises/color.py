@@ -34,7 +34,7 @@ def _factors(answer: ex.Answer, amount: float, shape: tuple[int, ...]) -> torch.
     """The factor of each image (n,), if each has one and the rest is right."""
     X = torch.rand(shape)
     X[..., 0, 0] = 0.5  # never clipped, so it shows the factor
-    X[..., 0, 1] = 0.25
+    X[..., 0, 1] = 0.4
     X[..., 1, 0] = 0.9  # clipped at times
     Y = answer.tensor(X, amount, shape=shape)
     ex.refuse("unclipped", Y.max() > 1 + 1e-5)
@@ -44,7 +44,7 @@ def _factors(answer: ex.Answer, amount: float, shape: tuple[int, ...]) -> torch.
         added = ex.same(moved[..., 0], moved[..., 1]) and moved.abs().max() > 1e-3
         ex.refuse("added", added)
         ex.refuse("channels", ex.same(Y, (X * factors).clamp(0, 1)))
-        ex.refuse("pixels", not ex.same(factors[..., 0, 0], Y[..., 0, 1] / 0.25))
+        ex.refuse("pixels", not ex.same(factors[..., 0, 0], Y[..., 0, 1] / 0.4))
         raise ex.AnswerError("other")
     return factors[:, 0, 0, 0]
 
