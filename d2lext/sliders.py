@@ -1,64 +1,60 @@
-"""Sliders over a picture: move a parameter of a transform and see what it does."""
+"""Sliders over an image: move a parameter of a transform and see what it does."""
 
-import base64
 import contextlib
-import functools
 import html
-import importlib
 import inspect
-import io
 import math
 import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from d2lext import expect
+from d2lext import codeline, expect, sheet
 
-GAP = 6
-FRAME = "#d55e00"
 SLIDER_STEPS = 20
 MAX_SEED = 10**9
+OPTIONS = {"num_rows": 2, "num_cols": 4, "tile": 160, "seed": 0}
+FORMS = (bool, tuple, list, widgets.ValueWidget)
+# ipywidgets 7, which Colab has, calls it otherwise.
+OLD = "tooltip" not in widgets.IntSlider.class_trait_names()
+TIP = "description_tooltip" if OLD else "tooltip"
 
 
-def explore(
-    draw: Callable,
-    img: object = None,
-    *,
-    num_rows: int = 2,
-    num_cols: int = 4,
-    tile: int = 160,
-    seed: int = 0,
-    **controls: object,
-) -> "Explorer":
+def explore(draw: Callable, img: object = None, /, **controls: object) -> "Explorer":
     """Show what the parameters of `draw` do, with one control for each.
 
-    Short form, with a picture: `draw` is a transform's constructor, or any function
-    that takes the controls' values and returns an augmentation. The first picture
-    shown is `img` itself, framed; the others are `num_rows * num_cols - 1` draws.
-    General form, without `img`: `draw` takes the controls' values and returns the
-    picture to show, or a list of pictures.
+    Short form, with an image: `draw` is a transform's constructor, or any function that
+    takes the controls' values and returns an augmentation. The first image shown is
+    `img` itself, framed; the others are `num_rows * num_cols - 1` draws. General form,
+    without `img`: `draw` takes the controls' values and returns the image to show, or a
+    list of images.
 
     A control is `(low, high)` or `(low, high, start)` for a slider (a pair as start
     gives it two handles; without a start it is the parameter's default, else the
     middle), `True` or `False` for a switch, a list for a menu, or a widget that has a
-    value. A slider counts in whole numbers if its numbers are whole and its ends more
-    than one apart; write 0.0 for fractions. Fix other parameters with
-    `functools.partial`.
+    value. A slider counts in integers if its numbers are integers, its ends more than
+    one apart, and neither default nor annotation of the parameter a float; 0.0 makes
+    fractions. Fix other parameters with `functools.partial`.
 
-    `img` is an image as `expect.image` takes it, or a path; it is shrunk until its
-    longer side is `tile` pixels, and transforms that count in pixels count in these.
-    The random generators of torch, numpy and Python are left as they were.
+    `num_rows` (2), `num_cols` (4), `tile` (160, the longer side of an image in the
+    sheet) and `seed` (0) are integers; given as a control, such as `seed=(0, 9)`, they
+    are parameters of `draw`. `img` is an image as `expect.image` takes it, or a path.
+    Draws work on it at its own size, up to 512 * 512 pixels, and are shrunk after. The
+    random generators of torch, numpy and Python are left as they were.
 
     Raises TypeError or ValueError, naming the argument, for one that is not as above,
     and whatever `draw` raises with its starting values. What it raises later is shown
-    above the picture, and the next move of a control works again.
+    above the images, and the next move of a control works again.
     """
-    return Explorer(draw, img, controls, num_rows, num_cols, tile, seed)
+    options = {
+        name: controls.pop(name)
+        for name in OPTIONS
+        if name in controls and not isinstance(controls[name], FORMS)
+    }
+    return Explorer(draw, img, controls, **OPTIONS | options)
 
 
 class Explorer(widgets.VBox):
@@ -66,20 +62,23 @@ class Explorer(widgets.VBox):
 
     `controls` maps each parameter to its widget, `values` to its value now; `seed` is
     the widget of the seed; `code` is the line that makes the current setting; `sheet`
-    is the picture shown, a PIL image.
+    is the image shown, a PIL image.
     """
 
+    _ipython_display_ = None  # ipywidgets 7 would not ask for the bundle below
+
     def __init__(self, draw, img, controls, num_rows, num_cols, tile, seed):
-        for name in ("num_rows", "num_cols", "tile"):
-            expect.integer(name, locals()[name])
-        expect.integer("seed", seed, 0, MAX_SEED)
-        self._draw, self._cols, self._count = draw, num_cols, num_rows * num_cols
-        self._tile, self._start_seed, self._quiet = tile, seed, False
-        self._img = None if img is None else self._shrunk(img)
-        defaults = _defaults(draw, controls)
-        label = f"{max(map(len, [*controls, 'seed'])) + 2}ch"
+        self._cols = expect.integer("num_cols", num_cols)
+        self._count = expect.integer("num_rows", num_rows) * self._cols
+        self._tile = expect.integer("tile", tile)
+        self._start_seed = expect.integer("seed", seed, 0, MAX_SEED)
+        self._draw, self._quiet = draw, False
+        self._img = self._start_img = (
+            None if img is None else sheet.plain(sheet.opened(img))
+        )
+        parameters = _parameters(draw, controls)
         self.controls = {
-            name: _control(name, spec, defaults.get(name), label)
+            name: _control(name, spec, parameters.get(name))
             for name, spec in controls.items()
         }
         self._start = {name: c.value for name, c in self.controls.items()}
@@ -87,9 +86,9 @@ class Explorer(widgets.VBox):
             value=seed,
             max=MAX_SEED,
             description="seed",
-            tooltip="The same seed gives the same draws",
-            style={"description_width": label},
-            layout={"width": "200px"},
+            style={"description_width": "6ch"},
+            layout={"width": "180px"},
+            **{TIP: "The same seed gives the same draws"},
         )
         self.sheet, self._output = None, widgets.HTML()
         self._redraw()
@@ -102,16 +101,15 @@ class Explorer(widgets.VBox):
             description="Reroll", icon="random", tooltip="New draws: the next seed"
         )
         reset = widgets.Button(
-            description="Reset", icon="undo", tooltip="Back to the starting values"
+            description="Reset", icon="undo", tooltip="Back to where it started"
         )
         reroll.on_click(lambda _: setattr(self.seed, "value", self.seed.value + 1))
         reset.on_click(lambda _: self.reset())
         buttons = [self.seed, reroll, reset]
         if self._img is not None:
+            words = "An image of your own: up to 100 MB under make lab, else often 10"
             self.upload = widgets.FileUpload(
-                accept="image/*",
-                description="Your picture",
-                tooltip="Look at a picture of your own",
+                accept="image/*", description="Your image", **{TIP: words}
             )
             self.upload.observe(self._uploaded, "value")
             buttons.append(self.upload)
@@ -125,29 +123,25 @@ class Explorer(widgets.VBox):
     @property
     def code(self) -> str:
         """The line of code that makes the current setting."""
-        return _call(self._draw, self.values)
+        return codeline.call(self._draw, self.values)
 
     def reset(self) -> None:
-        """Put every control and the seed back to where they started."""
+        """Put every control, the seed and the image back to where they started."""
         self._quiet = True  # one redraw, not one for each control
         for name, control in self.controls.items():
             control.value = self._start[name]
-        self.seed.value = self._start_seed
+        self.seed.value, self._img = self._start_seed, self._start_img
         self._quiet = False
         self._redraw()
 
-    def _shrunk(self, img: object) -> Image.Image:
-        img = _opened(img).convert("RGB")
-        img.thumbnail((self._tile, self._tile))
-        return img
-
     def _uploaded(self, change) -> None:
-        if change["new"]:
+        files = change["new"]  # a tuple; in ipywidgets 7 a dictionary by name
+        for file in files.values() if isinstance(files, dict) else files:
             with self._errors_shown():
-                self._img = self._shrunk(bytes(change["new"][0]["content"]))
+                self._img = sheet.plain(sheet.opened(bytes(file["content"])))
             self._redraw()
 
-    def _pictures(self) -> list[Image.Image]:
+    def _images(self) -> list[Image.Image]:
         with seeded(self.seed.value):
             made = self._draw(**self.values)
             if self._img is None:
@@ -155,56 +149,60 @@ class Explorer(widgets.VBox):
                 return [expect.image(m, "what draw returned") for m in made]
             if not callable(made):
                 raise TypeError(
-                    f"draw: beside a picture, {_name(self._draw)} must return an "
-                    f"augmentation (something to call), not {type(made).__name__}"
+                    f"draw: beside an image, {codeline.name(self._draw)} must return "
+                    f"an augmentation, something to call, not {type(made).__name__}"
                 )
+            img = sheet.within_budget(self._img)
             # A copy each, so that an augmentation that writes into its input
             # does not change the original.
-            copies = [made(self._img.copy()) for _ in range(self._count - 1)]
-        return [
-            self._img,
-            *(expect.image(c, "what the augmentation returned") for c in copies),
-        ]
+            draws = [made(img.copy()) for _ in range(self._count - 1)]
+        name = "what the augmentation returned"
+        return [self._img, *(expect.image(draw, name) for draw in draws)]
 
     def _redraw(self, _=None) -> None:
         if self._quiet:
             return
         with self._errors_shown():
-            self.sheet = contact_sheet(
-                self._pictures(), self._cols, self._tile, frame=self._img is not None
+            self.sheet = sheet.contact_sheet(
+                self._images(), self._cols, self._tile, frame=self._img is not None
             )
-            self._jpeg = _jpeg(self.sheet)
+            self._jpeg = sheet.jpeg(self.sheet)
             self._output.value = self._html()
 
     @contextlib.contextmanager
     def _errors_shown(self) -> Iterator[None]:
-        """Show an error above the last picture, and raise it for the kernel's log."""
+        """Show an error above the last images, and raise it for the kernel's log."""
         try:
             yield
         except Exception as error:
             if self.sheet is not None:
                 words = html.escape(f"{type(error).__name__}: {error}")
                 self._output.value = (
-                    f'<p role="alert" style="color: {FRAME}">{words}</p>' + self._html()
+                    f'<p role="alert" style="color: {sheet.FRAME}">{words}</p>'
+                    + self._html()
                 )
             raise
 
     def _html(self) -> str:
-        code = html.escape(self.code)
-        first = "The original, framed, and pictures" if self._img else "Pictures"
+        code, note = html.escape(self.code), ""
+        first = "The original, framed, and images" if self._img else "Images"
+        if self._img and (img := sheet.within_budget(self._img)) is not self._img:
+            full, used = (f"{i.width} x {i.height}" for i in (self._img, img))
+            note = f'<p class="d2lext-size">{full} pixels, augmented at {used}</p>'
         return (
             f'<img class="d2lext-sheet" style="max-width: 100%; height: auto" '
             f'alt="{first} by {code}, seed {self.seed.value}" '
             f'width="{self.sheet.width}" height="{self.sheet.height}" '
             f'src="data:image/jpeg;base64,{self._jpeg}">'
             '<pre class="d2lext-code" title="A click selects the line" '
-            f'style="user-select: all; white-space: pre-wrap">{code}</pre>'
+            f'style="user-select: all; white-space: pre-wrap">{code}</pre>{note}'
         )
 
     def _repr_mimebundle_(self, **kwargs) -> dict[str, object]:
         # The JPEG is what a page without a kernel shows.
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         return {
-            **super()._repr_mimebundle_(**kwargs),
+            "application/vnd.jupyter.widget-view+json": view,
             "image/jpeg": self._jpeg,
             "text/plain": f"{self.code}  # seed {self.seed.value}",
         }
@@ -216,7 +214,7 @@ def seeded(seed: int) -> Iterator[None]:
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        np.random.seed(seed)
+        np.random.seed(seed % 2**32)
         random.seed(seed)
         try:
             yield
@@ -225,91 +223,43 @@ def seeded(seed: int) -> Iterator[None]:
             random.setstate(python_state)
 
 
-def contact_sheet(
-    pictures: list[Image.Image], num_cols: int, tile: int, *, frame: bool = False
-) -> Image.Image:
-    """Paste pictures into a grid of `num_cols` columns, none larger than `tile`.
-
-    A picture of less than half the tile is enlarged, its pixels kept square.
-    """
-    if not pictures:
-        raise ValueError("pictures: expected at least one")
-    fitted = [_fitted(p.convert("RGB"), tile) for p in pictures]
-    width = max(p.width for p in fitted) + GAP
-    height = max(p.height for p in fitted) + GAP
-    num_cols = min(num_cols, len(fitted))
-    rows = math.ceil(len(fitted) / num_cols)
-    sheet = Image.new("RGB", (num_cols * width + GAP, rows * height + GAP), "white")
-    for i, p in enumerate(fitted):
-        x, y = GAP + i % num_cols * width, GAP + i // num_cols * height
-        x += (width - GAP - p.width) // 2
-        y += (height - GAP - p.height) // 2
-        if frame and i == 0:
-            box = (x - GAP // 2, y - GAP // 2)
-            box += (x + p.width + GAP // 2 - 1, y + p.height + GAP // 2 - 1)
-            ImageDraw.Draw(sheet).rectangle(box, fill=FRAME)
-        sheet.paste(p, (x, y))
-    return sheet
-
-
-def _fitted(img: Image.Image, tile: int) -> Image.Image:
-    scale = tile / max(img.size)
-    if scale < 1:
-        size = [max(1, round(n * scale)) for n in img.size]
-        return img.resize(size, Image.Resampling.BILINEAR)
-    return img.resize([n * int(scale) for n in img.size], Image.Resampling.NEAREST)
-
-
-def _jpeg(img: Image.Image) -> str:
-    buffer = io.BytesIO()
-    img.save(buffer, "JPEG", quality=85)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _opened(img: object) -> Image.Image:
-    """A picture, a path, or the bytes of a picture file as a PIL image."""
-    if not isinstance(img, str | Path | bytes):
-        return expect.image(img)
-    try:
-        file = io.BytesIO(img) if isinstance(img, bytes) else img
-        return ImageOps.exif_transpose(Image.open(file))
-    except (FileNotFoundError, IsADirectoryError):
-        raise FileNotFoundError(f"img: there is no file {str(img)!r}") from None
-    except UnidentifiedImageError:
-        what = "this file" if isinstance(img, bytes) else repr(str(img))
-        raise ValueError(
-            f"img: {what} is not a picture that can be opened; try a PNG or a JPEG"
-        ) from None
-
-
-def _defaults(draw: Callable, controls: dict[str, object]) -> dict[str, object]:
-    """The defaults of draw's parameters; TypeError for a control that is not one."""
+def _parameters(draw: Callable, controls: dict[str, object]) -> dict:
+    """The parameters of draw; TypeError if these controls do not fit them."""
+    if isinstance(draw, torch.nn.Module) or "torchvision" in type(draw).__module__:
+        name = type(draw).__name__
+        raise TypeError(
+            f"draw: expected the class {name}, not one that is made already; "
+            f"the controls give it its parameters: explore({name}, img, ...)"
+        )
     if not callable(draw):
         raise TypeError(
             "draw: expected a function or a transform's constructor, such as "
             f"RandomHorizontalFlip, got {type(draw).__name__}"
         )
-    if isinstance(draw, torch.nn.Module):
-        name = type(draw).__name__
-        raise TypeError(
-            f"draw: expected the class {name}, not one that is made already; "
-            "the controls give it its parameters"
-        )
     parameters = inspect.signature(draw).parameters
-    if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
-        for name in controls.keys() - parameters.keys():
+    kinds = {p.kind for p in parameters.values()}
+    for name in controls.keys() - parameters.keys():
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
             raise TypeError(
-                f"{name}: {_name(draw)} has no such parameter; "
+                f"{name}: {codeline.name(draw)} has no such parameter; "
                 f"it has {', '.join(parameters) or 'none'}"
             )
-    return {n: p.default for n, p in parameters.items() if p.default is not p.empty}
+    for name, p in parameters.items():
+        variadic = p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        if p.default is p.empty and not variadic and name not in controls:
+            raise TypeError(
+                f"{name}: {codeline.name(draw)} needs it; give it a control, such as "
+                f"{name}=(0.0, 1.0), or fix it with functools.partial. (draw takes the "
+                "controls' values; it does not take the image, but returns what does)"
+            )
+    return dict(parameters)
 
 
-def _control(name: str, spec: object, default: object, label: str) -> widgets.Widget:
+def _control(name: str, spec: object, parameter: object) -> widgets.Widget:
     look = {
         "description": name,
-        "tooltip": name,
-        "style": {"description_width": label},
+        TIP: name,
+        "style": {"description_width": f"{max(len(name), 8)}ch"},
         "layout": {"width": "min(100%, 560px)"},
     }
     if isinstance(spec, widgets.ValueWidget):
@@ -317,25 +267,30 @@ def _control(name: str, spec: object, default: object, label: str) -> widgets.Wi
     if isinstance(spec, bool):
         return widgets.Checkbox(value=spec, **look)
     if isinstance(spec, list) and spec:
-        return widgets.Dropdown(options=[(str(v), v) for v in spec], **look)
+        options = [(v if isinstance(v, str) else codeline.word(v), v) for v in spec]
+        return widgets.Dropdown(options=options, value=spec[0], **look)
     if isinstance(spec, tuple) and len(spec) in (2, 3):
-        return _slider(name, spec, default, look)
+        return _slider(name, _python(spec), parameter, look)
     raise TypeError(
         f"{name}: expected (low, high), (low, high, start), True, False, a list of "
-        f"choices or a widget that has a value, got {spec!r}"
+        f"choices or a widget that has a value, got {spec!r}; "
+        f"functools.partial fixes a value"
     )
 
 
-def _slider(name: str, spec: tuple, default: object, look: dict) -> widgets.Widget:
+def _slider(name: str, spec: tuple, parameter: object, look: dict) -> widgets.Widget:
     low, high = spec[:2]
+    default = _python(getattr(parameter, "default", None))
     if not _is_number(low) or not _is_number(high) or not low < high:
         raise ValueError(f"{name}: expected numbers low < high, got {spec!r}")
+    typed = "float" in str(getattr(parameter, "annotation", "")) + str(type(default))
+    whole = high - low > 1 and isinstance(low, int) and isinstance(high, int)
+    whole = whole and not typed
     if len(spec) == 3:
         start = spec[2]
     elif _is_number(default) or _is_pair(default):
         start = default
     else:
-        whole = isinstance(low, int) and isinstance(high, int) and high - low > 1
         start = (low + high) // 2 if whole else (low + high) / 2
     ends = start if _is_pair(start) else (start,)
     if not all(_is_number(n) and low <= n <= high for n in ends) or ends[0] > ends[-1]:
@@ -343,10 +298,12 @@ def _slider(name: str, spec: tuple, default: object, look: dict) -> widgets.Widg
             f"{name}: the start {start!r} is not a number, or two rising ones, within "
             f"{low} and {high}; give one as (low, high, start)"
         )
-    whole = high - low > 1 and all(isinstance(n, int) for n in (low, high, *ends))
+    whole = whole and all(isinstance(n, int) for n in ends)
     kind = f"{'Int' if whole else 'Float'}{'Range' if len(ends) == 2 else ''}Slider"
     step = 1 if whole else _step(low, high, ends)
-    if not whole:
+    if whole:
+        look = {**look, TIP: f"{name}: integers; for fractions write {low}.0"}
+    else:
         shown = (step, low, *ends)
         digits = next((d for d in range(3) if all(round(n, d) == n for n in shown)), 3)
         look = {**look, "readout_format": f".{digits}f"}
@@ -359,6 +316,13 @@ def _is_number(value: object) -> bool:
 
 def _is_pair(value: object) -> bool:
     return isinstance(value, tuple | list) and len(value) == 2
+
+
+def _python(value: object) -> object:
+    """Numpy's numbers as Python's, also in a tuple."""
+    if isinstance(value, tuple):
+        return tuple(map(_python, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _step(low: float, high: float, ends: tuple) -> float:
@@ -379,28 +343,3 @@ def _rounded(value: object) -> object:
     if isinstance(value, float):
         return round(value, 10)
     return tuple(map(_rounded, value)) if isinstance(value, tuple) else value
-
-
-def _name(function: Callable) -> str:
-    """A function's shortest importable path; its bare name if a lesson defines it."""
-    if isinstance(function, functools.partial):
-        return _name(function.func)
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    module = function.__module__
-    if module == "__main__":
-        return name
-    parts = module.split(".")
-    for end in range(1, len(parts)):
-        path = ".".join(parts[:end])
-        if getattr(importlib.import_module(path), name, None) is function:
-            return f"{path}.{name}"
-    return f"{module}.{name}"
-
-
-def _call(function: Callable, values: dict[str, object]) -> str:
-    args: tuple = ()
-    if isinstance(function, functools.partial):
-        args, values = function.args, {**function.keywords, **values}
-        function = function.func
-    words = [*map(repr, args), *(f"{name}={value!r}" for name, value in values.items())]
-    return f"{_name(function)}({', '.join(words)})"

@@ -1,0 +1,94 @@
+"""Contact sheets: images of any kind in one grid, none larger than a tile."""
+
+import base64
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+
+from d2lext import expect
+
+GAP = 6
+FRAME = "#d55e00"
+# Pixels that draws work on at most. Not chosen by time: what is stored with a page must
+# not depend on the machine.
+BUDGET = 512 * 512
+
+
+def plain(img: Image.Image) -> Image.Image:
+    """An image of any mode in RGB: 16 bits and floats scaled, alpha on white."""
+    if img.mode[0] in "IF":
+        X = np.nan_to_num(np.asarray(img, dtype=np.float64)).clip(0)
+        whites = {"I": (255, 65535), "F": (1, 255, 65535)}.get(img.mode, (65535,))
+        white = next((w for w in whites if X.max() <= w), X.max())
+        img = Image.fromarray((255 * X / white).round().astype(np.uint8))
+    if img.has_transparency_data:
+        img = (img.convert("LA") if img.mode == "La" else img).convert("RGBA")
+        img = Image.alpha_composite(Image.new("RGBA", img.size, "white"), img)
+    return img.convert("RGB")
+
+
+def within_budget(img: Image.Image) -> Image.Image:
+    """The image itself, or a smaller one of at most BUDGET pixels."""
+    shrink = math.sqrt(BUDGET / (img.width * img.height))
+    if shrink >= 1:
+        return img
+    return img.resize([max(1, int(n * shrink)) for n in img.size])
+
+
+def contact_sheet(
+    images: list[Image.Image], num_cols: int, tile: int, *, frame: bool = False
+) -> Image.Image:
+    """Paste images into a grid of `num_cols` columns, none larger than `tile`.
+
+    An image of less than half the tile is enlarged, its pixels kept square.
+    """
+    if not images:
+        raise ValueError("images: expected at least one")
+    fitted = [_fitted(plain(img), tile) for img in images]
+    width = max(img.width for img in fitted) + GAP
+    height = max(img.height for img in fitted) + GAP
+    num_cols = min(num_cols, len(fitted))
+    rows = math.ceil(len(fitted) / num_cols)
+    sheet = Image.new("RGB", (num_cols * width + GAP, rows * height + GAP), "white")
+    for i, img in enumerate(fitted):
+        x = GAP + i % num_cols * width + (width - GAP - img.width) // 2
+        y = GAP + i // num_cols * height + (height - GAP - img.height) // 2
+        if frame and i == 0:
+            box = (x - GAP // 2, y - GAP // 2)
+            box += (x + img.width + GAP // 2 - 1, y + img.height + GAP // 2 - 1)
+            ImageDraw.Draw(sheet).rectangle(box, fill=FRAME)
+        sheet.paste(img, (x, y))
+    return sheet
+
+
+def _fitted(img: Image.Image, tile: int) -> Image.Image:
+    scale = tile / max(img.size)
+    if scale < 1:
+        size = [max(1, round(n * scale)) for n in img.size]
+        return img.resize(size, Image.Resampling.BILINEAR)
+    return img.resize([n * int(scale) for n in img.size], Image.Resampling.NEAREST)
+
+
+def jpeg(img: Image.Image) -> str:
+    buffer = io.BytesIO()
+    img.save(buffer, "JPEG", quality=85)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def opened(img: object) -> Image.Image:
+    """An image, a path, or the bytes of an image file as a PIL image."""
+    if not isinstance(img, str | Path | bytes):
+        return expect.image(img)
+    try:
+        file = io.BytesIO(img) if isinstance(img, bytes) else img
+        return ImageOps.exif_transpose(Image.open(file))
+    except (FileNotFoundError, IsADirectoryError):
+        raise FileNotFoundError(f"img: there is no file {str(img)!r}") from None
+    except UnidentifiedImageError:
+        what = "this file" if isinstance(img, bytes) else repr(str(img))
+        raise ValueError(
+            f"img: {what} is not an image that can be opened; try a PNG or a JPEG"
+        ) from None
