@@ -6,7 +6,13 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-BUNDLED = ["data/cat.jpg", "data/sample/*", "data/results/*.json", "notebooks/*.ipynb"]
+BUNDLED = [
+    "data/cat.jpg",
+    "data/sample/*",
+    "data/results/*.json",
+    "data/figures/*.png",
+    "notebooks/*.ipynb",
+]
 
 
 class WithCourse(build_py):

@@ -57,6 +57,7 @@ def test_show_images_takes_the_books_tensors(shape):
 def test_gray_images_keep_their_values():
     (ax,) = d2l.show_images([torch.full((4, 4), 0.5)], 1, 1)
     assert ax.images[0].get_clim() == (0, 255)
+    assert (ax.images[0].get_array() == 128).all()  # 127.5, rounded
 
 
 def test_apply_draws_anew_for_every_tile():
