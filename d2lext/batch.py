@@ -109,8 +109,7 @@ class RandomCrop(Transform):
         return {"top": top, "left": left}
 
     def apply(self, X, params):
-        sides = self._sides(*X.shape[2:])
-        X = TF.pad_image(X, sides, list(self.fill), self.padding_mode)
+        X = TF.pad_image(X, self._sides(*X.shape[2:]), [*self.fill], self.padding_mode)
         return _cut(X, params["top"], params["left"], self.size)
 
 
