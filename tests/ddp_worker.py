@@ -12,7 +12,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
-from d2lext.multi_gpu import ShardedBatches, train_batch_ch13, train_epochs
+from d2lext.multi_gpu import (
+    ShardedBatches,
+    evaluate_accuracy_gpu,
+    train_batch_ch13,
+    train_epochs,
+)
 
 SHARES = [(5, 3), (4, 3), (1, 6)]  # of three batches, between two processes
 N, BATCH = 23, 8  # does not divide
@@ -37,7 +42,7 @@ def flat(net: nn.Module, of=lambda p: p.detach()) -> torch.Tensor:
     return torch.cat([of(p).flatten() for p in net.parameters()])
 
 
-def train_steps(net: nn.Module, rank: int | None) -> list[torch.Tensor]:
+def train_steps(net: nn.Module, rank: int | None, **how) -> list[torch.Tensor]:
     """The gradients of three steps: of this process's shares, or of whole batches."""
     trainer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     X, y = make_data(sum(map(sum, SHARES)))
@@ -48,7 +53,7 @@ def train_steps(net: nn.Module, rank: int | None) -> list[torch.Tensor]:
         if rank is not None:
             begin += sum(shares[:rank])
             end = begin + shares[rank]
-        train_batch_ch13(net, X[begin:end], y[begin:end], LOSS, trainer, CPU)
+        train_batch_ch13(net, X[begin:end], y[begin:end], LOSS, trainer, CPU, **how)
         gradients.append(flat(net, lambda p: p.grad).clone())
     return gradients
 
@@ -69,17 +74,41 @@ def train_whole(net: nn.Module, epochs: int = 2) -> tuple[list, list[int]]:
     return [tuple(point[:5]) for point in points], seen
 
 
+def train_alone(net: nn.Module) -> tuple[str, torch.Tensor]:
+    """What a step says of a net that no one wraps, and what it trains if told to."""
+    try:
+        train_steps(net, None)
+        words = "no error"
+    except ValueError as error:
+        words = str(error)
+    train_steps(net, None, sync=False)
+    return words, flat(net)
+
+
+def evaluate_alone(rank: int) -> list[float]:
+    """On one process; batch normalisation makes a parallel net talk to the others."""
+    net = DistributedDataParallel(
+        nn.Sequential(*make_net(), nn.BatchNorm1d(10).double())
+    )
+    nets = (net, torch.compile(net, backend="eager")) if rank == 0 else ()
+    return [evaluate_accuracy_gpu(net, [make_data(N)], sync=False) for net in nets]
+
+
 def main() -> None:
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     net = DistributedDataParallel(make_net())
     gradients = train_steps(net, rank)
     points, seen = train_whole(DistributedDataParallel(make_net()))
+    compiled = torch.compile(DistributedDataParallel(make_net()), backend="eager")
     saved = {
         "weights": flat(net),
         "gradients": gradients,
         "points": points,
         "seen": seen,
+        "compiled": train_steps(compiled, rank),
+        "alone": train_alone(make_net()),
+        "accuracies": evaluate_alone(rank),
     }
     torch.save(saved, Path(sys.argv[1], f"{rank}.pt"))
     dist.destroy_process_group()

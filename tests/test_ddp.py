@@ -77,6 +77,28 @@ def test_reported_numbers_are_of_all_processes(saved) -> None:
         assert point == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_compiled_net_steps_like_the_net_in_it(saved) -> None:
+    for process in saved:
+        pairs = zip(process["compiled"], process["gradients"], strict=True)
+        assert all(torch.allclose(a, b, atol=1e-12) for a, b in pairs)
+
+
+def test_a_net_that_is_not_parallel_is_refused_unless_meant(saved) -> None:
+    net = worker.make_net()
+    worker.train_steps(net, None)
+    for process in saved:
+        words, weights = process["alone"]
+        assert words.startswith("net: would go its own way in each of 2 processes")
+        assert torch.allclose(weights, worker.flat(net), atol=1e-10)
+
+
+def test_one_process_evaluates_alone(saved) -> None:
+    net = torch.nn.Sequential(*worker.make_net(), torch.nn.BatchNorm1d(10).double())
+    X, y = worker.make_data(worker.N)
+    right = (net.eval()(X).argmax(1) == y).double().mean().item()
+    assert saved[0]["accuracies"] == [right, right]
+
+
 # The command
 
 
