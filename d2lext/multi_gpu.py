@@ -7,6 +7,7 @@ import functools
 import math
 import time
 import warnings
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Sampler, get_worker_info
 
 from d2lext import draw, expect
-from d2lext.runs import curves, describe, record_run
+from d2lext.runs import curves, describe, record_run, usable_cores
 
 __all__ = [
     "History",
@@ -96,12 +97,12 @@ def predict(net, X, device, amp=None):
     device = torch.device(device)
     weight = next(net.parameters(), None) if isinstance(net, nn.Module) else None
     X = to_device(X, device, getattr(weight, "dtype", None))
-    if not (bf16_is_fast(device) if amp is None else amp):
-        return net(X)
-    if isinstance(net, nn.DataParallel):
+    amp = bf16_is_fast(device) if amp is None else amp
+    if amp and isinstance(net, nn.DataParallel):
         # In its threads autocast is on as well, but with the default type, float16.
         net = nn.DataParallel(_InBfloat16(net.module), net.device_ids)
-    with torch.autocast(device.type, torch.bfloat16):
+    # Apple's GPU has no autocast before PyTorch 2.6, not even one that is switched off.
+    with torch.autocast(device.type, torch.bfloat16) if amp else nullcontext():
         pred = net(X)
     return pred.float() if pred.dtype == torch.bfloat16 else pred
 
@@ -265,9 +266,9 @@ def train_epochs(
     """Train, and yield a `Point` five times an epoch; the last of five has test_acc.
 
     scheduler: stepped after every batch; first: the epoch to begin with, counted from
-    0; train_batch: what does a step, called as `train_batch_ch13`; amp, sync: as there;
-    the other arguments as for `train_ch13`.
+    0; train_batch: what does a step, called as `train_batch_ch13`; amp, sync: as there.
     """
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     device = expect.devices(devices)[0]
     num_batches = len(expect.not_empty("train_iter", train_iter))
     expect.not_empty("test_iter", test_iter)
