@@ -138,6 +138,7 @@ def read_sample(split: str, detail: str = "") -> Images:
     with Image.open(folder / f"{split}.png") as sheet:
         tiles = np.asarray(sheet).reshape(-1, SIDE, sheet.width // SIDE, SIDE, 3)
     X = tiles.swapaxes(1, 2).reshape(-1, SIDE, SIDE, 3)
+    detail = detail or ("other ones, to choose by" if split == "val" else "")
     source = Source("sample", split == "train", len(X), folder, detail)
     return _images(X, index[split], source)
 

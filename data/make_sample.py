@@ -2,8 +2,11 @@
 
     python make_sample.py [FOLDER]
 
-FOLDER holds the three npm archives named in `PACKAGES`; without it `npm pack` fetches
-them into a temporary folder. The result is written to `sample/` next to this file.
+The glyphs come from three npm packages: emoji-datasource-google (Noto Emoji),
+emoji-datasource-twitter (Twemoji) and @lobehub/fluent-emoji-3d (Fluent Emoji). FOLDER
+holds their archives, in the versions that `PACKAGES` names; without it `npm pack`
+fetches them into a temporary folder (npm comes with Node.js). The result is written to
+`sample/` next to this file.
 """
 
 import argparse
@@ -64,7 +67,7 @@ FACE_RIGHT.add(("noto", "26f5"))
 
 @dataclass(frozen=True)
 class Conditions:
-    """The glyph styles of a split, and how likely each change to a picture is."""
+    """The glyph styles of a split, and how likely each change to an image is."""
 
     styles: tuple[str, ...]
     mirrored: float = 0.0
@@ -77,7 +80,11 @@ TRAIN = Conditions(styles=("noto", "twemoji"))
 TEST = Conditions(
     styles=("noto", "twemoji", "fluent"), mirrored=0.5, moved=0.5, recolored=0.5
 )
-SPLITS = {"train": (TRAIN, 2000, 40), "test": (TEST, 1000, 25)}  # pictures, columns
+SPLITS = {  # conditions, images, columns; the place in this list is the seed
+    "train": (TRAIN, 2000, 40),
+    "test": (TEST, 1000, 25),
+    "val": (TEST, 1000, 25),  # to choose a policy by, so that the test set is not
+}
 SIDE = 32
 SCALE = 2  # drawn at twice the size, then halved, for smooth edges
 
@@ -135,23 +142,23 @@ def draw_background(rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(colors).resize((SIDE * SCALE,) * 2, Image.Resampling.BICUBIC)
 
 
-def shift_hue(picture: Image.Image, fraction: float) -> Image.Image:
+def shift_hue(image: Image.Image, fraction: float) -> Image.Image:
     """Turn the colour circle by a fraction of a full turn."""
-    hue, saturation, value = picture.convert("HSV").split()
+    hue, saturation, value = image.convert("HSV").split()
     turn = round(fraction * 255)
     hue = hue.point([(angle + turn) % 256 for angle in range(256)])
     return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
 
 
-def recolor(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+def recolor(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Change the light: mostly darker and paler, and in other colours."""
-    picture = ImageEnhance.Brightness(picture).enhance(rng.uniform(0.6, 1.0))
-    picture = ImageEnhance.Contrast(picture).enhance(rng.uniform(0.8, 1.1))
-    picture = ImageEnhance.Color(picture).enhance(rng.uniform(0.5, 1.3))
-    return shift_hue(picture, rng.uniform(-0.15, 0.15))
+    image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.6, 1.0))
+    image = ImageEnhance.Contrast(image).enhance(rng.uniform(0.8, 1.1))
+    image = ImageEnhance.Color(image).enhance(rng.uniform(0.5, 1.3))
+    return shift_hue(image, rng.uniform(-0.15, 0.15))
 
 
-def draw_picture(
+def draw_image(
     glyph: Image.Image, conditions: Conditions, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw one glyph under the given conditions; (32, 32, 3) uint8."""
@@ -161,7 +168,7 @@ def draw_picture(
         conditions.recolored,
     )
     canvas = draw_background(rng)
-    size = rng.uniform(*((1.0, 1.5) if moved else (0.75, 0.85)))  # of the picture
+    size = rng.uniform(*((1.0, 1.5) if moved else (0.75, 0.85)))  # of the image
     shift = rng.uniform(-1, 1, 2) * (0.13 if moved else 0.04)
     if mirrored:
         glyph = glyph.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -170,39 +177,39 @@ def draw_picture(
     glyph = glyph.rotate(rng.uniform(-5, 5), Image.Resampling.BICUBIC)
     left, top = np.rint((canvas.width - pixels) / 2 + shift * canvas.width)
     canvas.paste(glyph, (int(left), int(top)), glyph)
-    picture = canvas.reduce(SCALE)
-    return np.asarray(recolor(picture, rng) if recolored else picture)
+    image = canvas.reduce(SCALE)
+    return np.asarray(recolor(image, rng) if recolored else image)
 
 
 def draw_split(
     glyphs: dict, conditions: Conditions, n: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return n pictures, as many of each class, in random order, and their labels."""
+    """Return n images, as many of each class, in random order, and their labels."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) % len(CLASSES))
-    pictures = []
+    images = []
     for label in labels:
         style = conditions.styles[rng.integers(len(conditions.styles))]
         choices = glyphs[style][CLASSES[label]]
         glyph = choices[rng.integers(len(choices))]
-        pictures.append(draw_picture(glyph, conditions, rng))
-    return np.stack(pictures), labels
+        images.append(draw_image(glyph, conditions, rng))
+    return np.stack(images), labels
 
 
-def tile(pictures: np.ndarray, columns: int) -> Image.Image:
-    """Lay the pictures out row by row on one sheet."""
-    rows = pictures.reshape(-1, columns, SIDE, SIDE, 3).swapaxes(1, 2)
+def tile(images: np.ndarray, columns: int) -> Image.Image:
+    """Lay the images out row by row on one sheet."""
+    rows = images.reshape(-1, columns, SIDE, SIDE, 3).swapaxes(1, 2)
     return Image.fromarray(rows.reshape(-1, columns * SIDE, 3))
 
 
 def make_sample(folder: Path, out: Path) -> None:
-    """Write `train.png`, `test.png` and `labels.json`."""
+    """Write an image sheet for each split, and `labels.json`."""
     glyphs = load_glyphs(folder)
     out.mkdir(exist_ok=True)
     index = {"classes": CLASSES}
     for seed, (split, (conditions, n, columns)) in enumerate(SPLITS.items()):
-        pictures, labels = draw_split(glyphs, conditions, n, seed)
-        tile(pictures, columns).save(out / f"{split}.png", optimize=True)
+        images, labels = draw_split(glyphs, conditions, n, seed)
+        tile(images, columns).save(out / f"{split}.png", optimize=True)
         index[split] = labels.tolist()
     (out / "labels.json").write_text(json.dumps(index) + "\n", encoding="utf-8")
 

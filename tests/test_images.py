@@ -43,6 +43,17 @@ def test_the_sample_has_cifar10s_shape_and_classes(split, n, monkeypatch):
     assert f"bundled sample, {n:,} images for {split}ing" in str(source)
 
 
+def test_the_sample_holds_out_other_images_under_the_test_conditions():
+    splits = [read_sample(split) for split in ("train", "test", "val")]
+    assert [len(X) for X, *_ in splits] == [2000, 1000, 1000]
+    assert splits[2].y.bincount().tolist() == [100] * 10
+    images = [{x.numpy().tobytes() for x in X} for X, *_ in splits]
+    assert not images[2] & (images[0] | images[1])
+    narrow, test, val = (X.float().mean() for X, *_ in splits)  # darker: other light
+    assert abs(val - test) < 3 < narrow - val
+    assert "to choose by" in str(splits[2].source)
+
+
 def test_a_folder_without_data_gives_the_sample_and_says_so(tmp_path):
     source = read_cifar10(True, tmp_path).source
     assert source.kind == "sample" and f"no CIFAR-10 in {tmp_path}" in str(source)
