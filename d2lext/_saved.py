@@ -20,6 +20,7 @@ NAMES = {
     "expected_calibration_error": "mixup",
     "film": "questions",
     "init_weights": "compare",
+    "interval": "mixup",
     "load_cifar10": "cifar10",
     "make_loader": "cifar10",
     "mixup_criterion": "mixup",

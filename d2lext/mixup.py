@@ -17,6 +17,7 @@ __all__ = [
     "cutmix_data",
     "draw_lam",
     "expected_calibration_error",
+    "interval",
     "mixup_criterion",
     "mixup_data",
     "train_batch_mixup",
@@ -144,6 +145,22 @@ def expected_calibration_error(bins):
     """
     count, confidence, hits = bins.unbind(1)
     return ((confidence - hits).abs().sum() / count.sum()).item()
+
+
+# 09_mixup.ipynb: save-interval
+def interval(a, b, scale=100):
+    """Write mean(b) - mean(a) with its 95% interval, in points: "+6.0 [+3.5, +8.5]".
+
+    a, b: one value for each seed; their variances are pooled (Student's t).
+    """
+    a, b = (scale * torch.tensor(v, dtype=torch.float64) for v in (a, b))
+    free = len(a) + len(b) - 2
+    variance = sum((v - v.mean()).square().sum() for v in (a, b)) / free  # pooled
+    gain, error = b.mean() - a.mean(), (variance * (1 / len(a) + 1 / len(b))).sqrt()
+    quantiles = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+    t = quantiles[free - 1] if free <= len(quantiles) else 1.96 + 2.6 / free
+    low, high = gain - t * error, gain + t * error
+    return f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 # 09_mixup.ipynb: save-focal

@@ -6,14 +6,15 @@ Started again, the command does only what the file does not have yet.
 """
 
 import argparse
+import itertools
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision.transforms import v2
+from torch.nn import functional as F
 
 from d2lext import batch
 from d2lext.compare import augmentations
@@ -25,6 +26,7 @@ from d2lext.train import Config, train
 
 CAT, DOG = 3, 5  # numbers of classes
 Rows = Iterator[tuple[str, dict]]
+Done = Container[str]  # variants that are recorded already
 
 
 def data() -> tuple[torch.Tensor, ...]:
@@ -89,7 +91,7 @@ def found(score: torch.Tensor, truth: torch.Tensor) -> dict:
     }
 
 
-def rare(seed: int, number: int = 20, times: int = 20) -> Rows:
+def rare(seed: int, done: Done, number: int = 20, times: int = 20) -> Rows:
     """Cat or not, where training has 20 cats among 1,800 others (question 3)."""
     X, y, X_test, y_test = data()
     others, cats = (y != CAT).nonzero().flatten(), some(y, number, seed)
@@ -104,15 +106,19 @@ def rare(seed: int, number: int = 20, times: int = 20) -> Rows:
         ("cats repeated, they are augmented", repeated, Only(strong, y[repeated] == 1)),
         ("cats repeated, all are augmented", repeated, strong),
     ):
+        if variant in done:
+            continue
         net, _ = fit(X[i], y[i], X_test, y_test, seed=seed, augs=augs)
         yield variant, found(outputs(net, X_test).softmax(1)[:, 1], y_test == 1)
 
 
-def told(seed: int, number: int = 4000) -> Rows:
+def told(seed: int, done: Done, number: int = 4000) -> Rows:
     """A net that tells augmented images from untouched ones (question 7)."""
     X = data()[0]
     clean = X[shuffled(len(X), seed)[:number]].permute(0, 3, 1, 2)
     for policy in ("flip", "crop", "rescale", "color", "all"):
+        if policy in done:
+            continue
         torch.manual_seed(seed)
         changed = batch.to_float(augmentations(policy)(clean)).mul(255).round().byte()
         both = torch.stack([clean, changed], 1).permute(0, 1, 3, 4, 2)
@@ -127,7 +133,7 @@ def told(seed: int, number: int = 4000) -> Rows:
         )
 
 
-def video(seed: int, per_class: int = 20, frames: int = 10) -> Rows:
+def video(seed: int, done: Done, per_class: int = 20, frames: int = 10) -> Rows:
     """Few images, clips of them, or as many different images (question 10)."""
     X, y, *test = data()
     i, many = some(y, per_class, seed), some(y, per_class * frames, seed)
@@ -139,19 +145,36 @@ def video(seed: int, per_class: int = 20, frames: int = 10) -> Rows:
         f"{len(many):,} images": (X[many], y[many]),
     }.items():
         for words, policy in (("", "none"), (", augmented", "all")):
-            numbers = fit(X_train, y_train, *test, seed=seed, policy=policy)[1]
-            yield variant + words, numbers
+            if variant + words not in done:
+                numbers = fit(X_train, y_train, *test, seed=seed, policy=policy)[1]
+                yield variant + words, numbers
 
 
-def tilt_blur_dark() -> batch.Transform:
-    """An augmentation made for the new camera: its changes, in random strength."""
-    changes = v2.RandomRotation(30), v2.GaussianBlur(3, (0.1, 1.5))
-    return batch.Compose(
-        [batch.PerImage(v2.Compose(changes)), batch.ColorJitter(brightness=(0.3, 1))]
-    )
+class TiltBlurDark(batch.Transform):
+    """Made for the new camera: its changes, each in random strength."""
+
+    def draw(self, n, height, width, generator=None):
+        drawn = torch.rand(3, n, generator=generator)
+        return {
+            "tilt": 60 * drawn[0] - 30,
+            "blur": drawn[1],
+            "light": 0.3 + 0.7 * drawn[2],
+        }
+
+    def apply(self, X, params):
+        X, tilt = batch.to_float(X), params["tilt"].deg2rad().to(X.device)
+        blur, light = (
+            params[k].to(X.device).view(-1, 1, 1, 1) for k in ("blur", "light")
+        )
+        rows = tilt.cos(), -tilt.sin(), 0 * tilt, tilt.sin(), tilt.cos(), 0 * tilt
+        theta = torch.stack(rows, 1).view(-1, 2, 3)
+        grid = F.affine_grid(theta, X.shape, align_corners=False)
+        X = F.grid_sample(X, grid, align_corners=False)
+        blurred = F.avg_pool2d(F.pad(X, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        return torch.lerp(X, blurred, blur) * light
 
 
-def deployment(seed: int, tests: int = 500, new: int = 500) -> Rows:
+def deployment(seed: int, done: Done, tests: int = 500, new: int = 500) -> Rows:
     """A camera that training has not seen, or has seen a little of (question 12)."""
     X, y, *_ = data()
     held, pool, old = shuffled(len(y), seed).split([tests, new, len(y) - tests - new])
@@ -160,21 +183,23 @@ def deployment(seed: int, tests: int = 500, new: int = 500) -> Rows:
         labels = torch.cat([y[old], y[pool[:number]]])
         test = new_camera(X[held]), y[held]
         for policy in ("none", "all", "made for it"):
-            augs = (
-                tilt_blur_dark() if policy == "made for it" else augmentations(policy)
-            )
+            if (variant := f"{number} new, {policy}") in done:
+                continue
+            augs = TiltBlurDark() if policy == "made for it" else augmentations(policy)
             net, numbers = fit(images, labels, *test, seed=seed, augs=augs)
             right = outputs(net, X[held]).argmax(1) == y[held]
             numbers["old_camera"] = right.float().mean().item()
-            yield f"{number} new, {policy}", numbers
+            yield variant, numbers
 
 
-def crops(seed: int, number: int = 5000) -> Rows:
+def crops(seed: int, done: Done, number: int = 5000) -> Rows:
     """Resized crops, by the smallest area that they may have (question 13)."""
     X, y, *test = data()
     i = shuffled(len(y), 0)[:number]
     pets = (test[1] == CAT) | (test[1] == DOG)
     for area in (1, 0.6, 0.3, 0.08, 0.02):
+        if f"{area:g}" in done:
+            continue
         crop = batch.RandomResizedCrop(32, scale=(area, 1), ratio=(1, 1))
         augs = batch.Compose([batch.RandomHorizontalFlip(), crop])
         net, numbers = fit(X[i], y[i], *test, seed=seed, augs=augs, seen=80_000)
@@ -182,7 +207,7 @@ def crops(seed: int, number: int = 5000) -> Rows:
         yield f"{area:g}", numbers | {"cat_dog": swapped[pets].float().mean().item()}
 
 
-QUESTIONS: dict[int, Callable[[int], Rows]] = {
+QUESTIONS: dict[int, Callable[[int, Done], Rows]] = {
     3: rare,
     7: told,
     10: video,
@@ -208,17 +233,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = "python -m tools.experiments.questions " + shlex.join(argv)
         results = Results(args.results, command, ("question", "variant", "seed"))
-        done = {(row["question"], row["seed"]) for row in results.read()}
-        asked = [(q, s) for q in args.question for s in args.seed if (q, s) not in done]
-        for question, seed in asked:
-            rows = [
-                {"question": question, "variant": variant, "seed": seed}
-                | {name: round(value, 5) for name, value in numbers.items()}
-                | about
-                for variant, numbers in QUESTIONS[question](seed)
-            ]
-            results.add(*rows)
-            print(f"question {question}, seed {seed}: done", flush=True)
+        for question, seed in itertools.product(args.question, args.seed):
+            of = {"question": question, "seed": seed}
+            kept = [r for r in results.read() if of.items() <= r.items()]
+            for variant, numbers in QUESTIONS[question](
+                seed, [r["variant"] for r in kept]
+            ):
+                rounded = {name: round(value, 5) for name, value in numbers.items()}
+                results.add(of | {"variant": variant} | rounded | about)
+                print(f"question {question}, seed {seed}, {variant}", flush=True)
     except KeyboardInterrupt:
         print("questions: stopped; what was measured is recorded", file=sys.stderr)
         return 130
