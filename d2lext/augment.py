@@ -14,6 +14,7 @@ from numbers import Real
 
 import torch
 from torch.utils.data._utils.collate import default_collate_fn_map
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 from torchvision.tv_tensors import TVTensor
 
@@ -98,7 +99,8 @@ def cut_one_by_one(X, top, left, size) -> torch.Tensor:
 
 def resized_one_by_one(X, boxes, size, interpolation, antialias) -> torch.Tensor:
     """Boxes (top, left, height, width) of a batch, resized by torchvision; float32."""
-    how = {"size": size, "interpolation": interpolation, "antialias": antialias}
+    mode = InterpolationMode(interpolation)  # torchvision 0.19 takes no names
+    how = {"size": size, "interpolation": mode, "antialias": antialias}
     crops = (
         to_float(x[:, top : top + h, left : left + w])
         for x, (top, left, h, w) in zip(X, boxes.tolist(), strict=True)
