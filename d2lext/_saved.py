@@ -15,6 +15,7 @@ NAMES = {
     "calibration_bins": "mixup",
     "cutmix_data": "mixup",
     "default_workers": "cifar10",
+    "difference": "compare",
     "draw_lam": "mixup",
     "evaluate_accuracy_gpu": "multi_gpu",
     "expected_calibration_error": "mixup",

@@ -18,6 +18,7 @@ __all__ = [
     "AlternatingFlip",
     "ResidualBlock",
     "augmentations",
+    "difference",
     "init_weights",
     "resnet18",
     "small_net",
@@ -46,7 +47,7 @@ class ResidualBlock(nn.Module):
 
 # 08_compare.ipynb: save-resnet18
 def resnet18(num_classes, in_channels=1, width=64):
-    """Return the chapter's ResNet-18 for small pictures (d2l 13.6), with weights.
+    """Return the chapter's ResNet-18 for small images (d2l 13.6), with weights.
 
     width: channels of the first block; each of the other three has twice as many.
     """
@@ -71,7 +72,7 @@ def init_weights(m):
 
 # 08_compare.ipynb: save-whiten
 def whitening(X):
-    """Return a fixed 2 x 2 convolution (3 to 24 channels) that whitens pictures X.
+    """Return a fixed 2 x 2 convolution (3 to 24 channels) that whitens images X.
 
     X: (n, 3, h, w), uint8 or float32 in [0, 1]; a few thousand are enough.
     """
@@ -96,7 +97,7 @@ class _Scaled(nn.Module):
 def small_net(X, num_classes=10, widths=(32, 64, 64)):
     """Return a net of cifar10-airbench's shape (Jordan, arXiv:2404.00498), slimmer.
 
-    X: training pictures, as for `whitening`; widths: channels of the three groups.
+    X: training images, as for `whitening`; widths: channels of the three groups.
     """
 
     def conv(c_in, c_out):
@@ -189,3 +190,19 @@ def train_with_data_aug(
     return train_ch13(
         net, train_iter, test_iter, loss, trainer, num_epochs, devices, about=about
     )
+
+
+# 08_compare.ipynb: save-difference
+def difference(a, b, scale=100):
+    """Return mean(b) - mean(a) and the half-width of its 95% interval, in points.
+
+    a, b: one value for each seed, at least three in all; their standard deviations
+    are pooled (Student's t).
+    """
+    a, b = (scale * torch.tensor(v, dtype=torch.float64) for v in (a, b))
+    free = len(a) + len(b) - 2
+    squares = (a - a.mean()).square().sum() + (b - b.mean()).square().sum()
+    error = (squares / free * (1 / len(a) + 1 / len(b))).sqrt()
+    quantiles = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+    t = quantiles[free - 1] if free <= len(quantiles) else 1.96 + 2.6 / free
+    return (b.mean() - a.mean()).item(), (t * error).item()

@@ -26,7 +26,7 @@ CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 DATA_NAMES = {  # by the kind of their source
     "sample": "the bundled sample",
     "official": "CIFAR-10",
-    "folder": "CIFAR-10 as a folder of images",
+    "folder": "CIFAR-10",
 }
 
 
@@ -240,7 +240,7 @@ def recorded(*names: str) -> list[dict]:
 
 
 def _where(run: dict) -> str:
-    kind = f" ({run['format']})" if "format" in run else ""
+    kind = f" {run['format']}" if "format" in run else ""
     return f"{DATA_NAMES[run['data']]}{kind}; {run['device']}"
 
 

@@ -32,7 +32,7 @@ from d2lext import checkpoints, expect, mixup, multi_gpu, processes
 from d2lext.augment import Transform
 from d2lext.cifar10 import make_loader
 from d2lext.compare import PARTS, augmentations, init_weights, resnet18, small_net
-from d2lext.images import Source, read_cifar10
+from d2lext.images import Images, read_cifar10, read_sample
 from d2lext.multi_gpu import History, Point, train_batch_ch13, try_all_gpus
 from d2lext.muon import Muon
 from d2lext.runs import Results, curves, describe, record_run
@@ -155,31 +155,32 @@ def train(
     torch.manual_seed(config.seed)
     net = _make_net(config, X).to(device, memory_format=torch.channels_last)
     trainer = _make_trainer(config, net)
-    scheduler = _make_scheduler(config, trainer, len(train_iter))
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        trainer,
+        [group["lr"] for group in trainer.param_groups],
+        total_steps=max(5, config.epochs * len(train_iter)),  # fewer have no quarter
+        **{"pct_start": 0.25, "div_factor": 10, "final_div_factor": 100},
+    )
     state = {"net": net, "trainer": trainer, "scheduler": scheduler}
     history = checkpoints.restore(state, saved)
-    first, before = len(history), history[-1] if history else None
+    first, done = len(history), history[-1] if history else None
     run = describe(net, train_iter, device) | settings
-    bf16 = multi_gpu.bf16_is_fast(device) if config.amp is None else config.amp
-    points = multi_gpu.train_epochs(
-        processes.parallel(net, device),
-        train_iter,
-        test_iter,
-        nn.CrossEntropyLoss(reduction="none", label_smoothing=config.label_smoothing),
-        trainer,
-        config.epochs,
-        [device],
-        scheduler,
-        config.amp,
-        first=first,
-        train_batch=_train_batch(config),
-    )
+    run["bf16"] = multi_gpu.bf16_is_fast(device) if config.amp is None else config.amp
+    loss = nn.CrossEntropyLoss(reduction="none", label_smoothing=config.label_smoothing)
+    what = (processes.parallel(net, device), train_iter, test_iter, loss, trainer)
+    how = (config.epochs, [device], scheduler, config.amp, first, _train_batch(config))
+    points = multi_gpu.train_epochs(*what, *how)
     _seed_epoch(config, first)
     try:
         for point in points:
             if point.test_acc is None:
                 continue
-            history.append(_after(before, point))
+            if done:  # before the run was resumed
+                examples = done.examples + point.examples
+                point = point._replace(
+                    examples=examples, seconds=done.seconds + point.seconds
+                )
+            history.append(point)
             if checkpoint and not processes.rank():
                 checkpoints.save(checkpoint, settings, state, history)
             watch(history[-1])
@@ -188,7 +189,7 @@ def train(
         if not first:  # loading and evaluating included
             run["wall_seconds"] = round(time.perf_counter() - start, 1)
     finally:  # also of a run that was interrupted
-        run = curves(history) | run | {"bf16": bf16}
+        run = curves(history) | run
         if len(history) > first and not processes.rank():
             record_run(run)
     return Trained(net, history, run)
@@ -197,35 +198,21 @@ def train(
 # Data
 
 
-def _read(root):
+def _read(root) -> tuple[Images, Images]:
     """Both halves, of the sample only if no folder was named."""
-    halves = [read_cifar10(is_train, root) for is_train in (True, False)]
-    source = halves[0].source
-    if source.kind == "sample" and source.detail:
+    train, test = (read_cifar10(is_train, root) for is_train in (True, False))
+    if train.source.kind == "sample" and train.source.detail:
         raise ValueError(
-            f"root: {source.detail}; name another folder, by --root or the variable "
-            "D2LEXT_CIFAR10 (sample: the bundled sample)"
+            f"root: {train.source.detail}; name another folder, by --root or the "
+            "variable D2LEXT_CIFAR10 (sample: the bundled sample)"
         )
-    return halves
-
-
-def _about(config: Config, train: Source, test: Source) -> dict:
-    """Which images a run is on, and how many, ready for JSON."""
-    return {
-        "data": train.kind,
-        **({"format": train.detail} if train.kind == "folder" else {}),
-        "train_images": config.num_train or train.count - config.num_val,
-        "test_images": config.num_val or test.count,
-    }
+    return train, test
 
 
 def _data(config: Config, root, data):
-    """X, y, X_test, y_test, and what they are."""
+    """X, y, X_test, y_test, and what they are, ready for JSON."""
     if data is None:
-        (X, y, _, source), test = _read(root)
-        X, y, *held = _split(X, y, config, source)
-        data = X, y, *(held if config.num_val else test[:2])
-        about = _about(config, source, test.source)
+        data, about = _choose(config, *_read(root))
     else:
         about = {"train_images": len(data[1]), "test_images": len(data[3])}
         about["data"] = "given"
@@ -235,20 +222,30 @@ def _data(config: Config, root, data):
     return *data, about | {"checksum": checksum}
 
 
-def _split(X, y, config: Config, source: Source):
-    """Training images and labels, then those that are held out."""
-    number = config.num_train or len(y) - config.num_val
-    if number < 1 or number + config.num_val > len(y):
+def _choose(config: Config, train: Images, test: Images):
+    """Those to train on and to evaluate on, and which data they are."""
+    X, y, _, source = train
+    about = {"data": source.kind}
+    if source.kind == "folder":
+        about["format"] = source.detail.strip()
+    # The same ones for every seed, and not the first ones, which may be of one class.
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
+    held = order[len(y) - config.num_val :]
+    evaluated = (X[held], y[held]) if config.num_val else (test.X, test.y)
+    if config.num_val and source.kind == "sample":
+        # Held out from the conditions that count; training images are of narrower ones.
+        held, (X_val, y_val, *_) = (), read_sample("val")
+        evaluated = X_val[: config.num_val], y_val[: config.num_val]
+    number = config.num_train or len(y) - len(held)
+    if number < 1 or number + len(held) > len(y) or len(evaluated[1]) < config.num_val:
         raise ValueError(
             f"num_train: {config.num_train or 'all'} wanted, and num_val: "
             f"{config.num_val} to hold out; {len(y)} are there: {source}"
         )
-    if number == len(y):
-        return X, y, None, None
-    # The same ones for every seed, and not the first ones, which may be of one class.
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
-    some, held = order[:number], order[len(y) - config.num_val :]
-    return X[some], y[some], X[held], y[held]
+    if number < len(y):
+        X, y = X[order[:number]], y[order[:number]]
+    counts = {"train_images": number, "test_images": len(evaluated[1])}
+    return (X, y, *evaluated), about | counts
 
 
 def _loader(X, y, device, augs=None, batch_size=TEST_BATCH, seed=None):
@@ -281,17 +278,6 @@ def _make_trainer(config: Config, net: nn.Module) -> torch.optim.Optimizer:
         groups.append({"params": filters, "lr": 20 * config.lr, "momentum": 0.6})
     fused = weights[0].device.type != "mps"
     return kind(groups, config.lr, weight_decay=config.weight_decay, fused=fused)
-
-
-def _make_scheduler(config, trainer, num_batches):
-    return torch.optim.lr_scheduler.OneCycleLR(
-        trainer,
-        [group["lr"] for group in trainer.param_groups],
-        total_steps=max(5, config.epochs * num_batches),  # fewer have no quarter
-        pct_start=0.25,
-        div_factor=10,
-        final_div_factor=100,
-    )
 
 
 def _train_batch(config: Config) -> Callable:
@@ -350,14 +336,6 @@ def _seed_epoch(config: Config, epoch: int) -> None:
     torch.manual_seed(int(mixed.generate_state(1)[0]))
 
 
-def _after(before: Point | None, point: Point) -> Point:
-    """Count what was done before the run was resumed."""
-    if before is None:
-        return point
-    examples = before.examples + point.examples
-    return point._replace(examples=examples, seconds=before.seconds + point.seconds)
-
-
 # The command
 
 
@@ -413,10 +391,9 @@ def _run_all(args: argparse.Namespace, device: torch.device, command: str) -> No
     for field in dataclasses.fields(Config):
         given[field.name] = [getattr(config, field.name) for config in configs]
     processes.agree(given)
-    sources = [half.source for half in processes.everywhere(_read, args.root)]
-    _say(f"data: {sources[0]}\ndata: {sources[1]}")
-    keys = [field.name for field in dataclasses.fields(Config)]
-    keys += ["data", "train_images", "test_images"]
+    halves = processes.everywhere(_read, args.root)
+    _say("\n".join(f"data: {half.source}" for half in halves))
+    keys = [*given, "data", "train_images", "test_images"][2:]  # of Config, and these
     results = None
     if args.results:
         results = processes.first(Results, args.results, command, keys)
@@ -424,7 +401,7 @@ def _run_all(args: argparse.Namespace, device: torch.device, command: str) -> No
     while waiting:
         busy = []  # another command is at these
         for config in waiting:
-            wanted = dataclasses.asdict(config) | _about(config, *sources)
+            wanted = dataclasses.asdict(config) | _choose(config, *halves)[1]
             claim = processes.first(results.claim, wanted) if results else "free"
             if claim == "free":
                 _run_one(config, args, device, results)

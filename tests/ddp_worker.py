@@ -3,6 +3,7 @@
 Started by torchrun with a folder as its argument; process r writes r.pt there.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
+from d2lext import train
 from d2lext.multi_gpu import (
     ShardedBatches,
     evaluate_accuracy_gpu,
@@ -92,6 +94,19 @@ def evaluate_alone(rank: int) -> list[float]:
     )
     nets = (net, torch.compile(net, backend="eager")) if rank == 0 else ()
     return [evaluate_accuracy_gpu(net, [make_data(N)], sync=False) for net in nets]
+
+
+def run_command(rank: int, port: int, folder: Path, options: list[str]) -> None:
+    """The training command in one of two processes, in a folder, with its output."""
+    with Path(f"{folder}.log").open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(folder)
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    os.environ.update(where, RANK=str(rank), LOCAL_RANK="0")
+    os.environ["D2LEXT_RUNS"] = str(folder.parent / "runs.jsonl")
+    torch.set_num_threads(1)
+    sys.exit(train.main(options))
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from d2lext import batch
 from d2lext.compare import (
     AlternatingFlip,
     augmentations,
+    difference,
     init_weights,
     resnet18,
     small_net,
@@ -97,11 +98,6 @@ def test_small_net_starts_by_passing_on(X) -> None:
     assert net(images).shape == (2, 6)
 
 
-def test_nets_take_any_last_batch(X) -> None:
-    for net in (small_net(X, widths=(8, 8, 8)), resnet18(10, 3, width=4)):
-        net(batch.to_float(X[:1])).sum().backward()
-
-
 @pytest.mark.parametrize(
     ("policy", "names"),
     [
@@ -167,6 +163,18 @@ def test_training_tells_the_epoch_to_the_augmentation(X) -> None:
     loss = nn.CrossEntropyLoss(reduction="none")
     list(train_epochs(net, loader, loader, loss, trainer, 3, ["cpu"]))
     assert list(dict.fromkeys(told)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (5, 3), (2, 1), (10, 8)])
+def test_intervals_hold_what_they_promise(n, m) -> None:
+    mean, half = difference([0.01, 0.02, 0.03], [0.03, 0.04, 0.05])
+    assert mean == pytest.approx(2)
+    assert half == pytest.approx(2.776 * (2 / 3) ** 0.5, abs=0.01)
+    draws = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(4000, k, generator=draws, dtype=torch.double) for k in (n, m))
+    pairs = [difference(x.tolist(), y.tolist(), 1) for x, y in zip(a, b, strict=True)]
+    held = sum(abs(mean) <= half for mean, half in pairs) / len(pairs)
+    assert 0.935 < held < 0.965
 
 
 def test_train_with_data_aug(tmp_path, monkeypatch, capsys) -> None:

@@ -2,8 +2,8 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(
     not Path("/proc").exists(), reason="looks for processes where Linux lists them"
 )
 LIMIT = 120  # seconds for what takes ten on a quiet machine
+TINY = ("--batch-size", "16", "--widths", "8", "8", "8")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -107,16 +108,14 @@ def images(tmp_path: Path) -> Path:
     return make_folder(tmp_path / "images")
 
 
-def start(images: Path, *options: str, launch=LAUNCH, cwd=None, **more):
-    command = [*launch, "-m", "d2lext.train", "--root", str(images)]
-    command += ["--batch-size", "16", "--widths", "8", "8", "8", *options]
+def start(images: Path, *options: str, launch=LAUNCH):
+    command = [*launch, "-m", "d2lext.train", "--root", str(images), *TINY, *options]
     return subprocess.Popen(
         command,
-        env=environment(D2LEXT_RUNS=str(images.parent / "runs.jsonl"), **more),
+        env=environment(D2LEXT_RUNS=str(images.parent / "runs.jsonl")),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=cwd,
     )
 
 
@@ -218,23 +217,33 @@ def test_a_killed_run_is_resumed(images: Path, launched) -> None:
     assert sum(counts) == 20 and sum(hits) == round(run["test_acc"][-1] * 20)
 
 
-def two(launched, folders, images, *options: str, last=()) -> list[str]:
+@pytest.fixture(scope="module")
+def context():
+    """Starts processes that have imported torch already."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload([worker.__name__])
+    return made
+
+
+def two(context, folders, images, *options: str, last=()) -> list[str]:
     """What two processes print that start in two folders; the second has more options.
 
     They are started as torchrun starts them on two machines, with nothing shared.
     """
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = []
+    port, started = free_port(), []
     for rank, (folder, root) in enumerate(zip(folders, images, strict=True)):
         folder.mkdir(exist_ok=True)
-        more = where | {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
-        extra = last if rank else ()
-        launch = [sys.executable]
-        processes.append(
-            launched(root, *options, *extra, launch=launch, cwd=folder, **more)
+        given = [*TINY, "--root", str(root), *options, *(last if rank else ())]
+        process = context.Process(
+            target=worker.run_command, args=(rank, port, folder, given)
         )
-    outputs = [process.communicate(timeout=LIMIT)[0] for process in processes]
-    assert len({process.returncode for process in processes}) == 1, outputs
+        process.start()
+        started.append(process)
+    for process in started:
+        process.join(LIMIT)
+        process.kill()
+    outputs = [Path(f"{folder}.log").read_text() for folder in folders]
+    assert len({process.exitcode for process in started}) == 1, outputs
     return outputs
 
 
@@ -245,35 +254,40 @@ def two(launched, folders, images, *options: str, last=()) -> list[str]:
             "other images",
             "train_images: the processes disagree, 40 in process 0 and 50",
         ),
-        ("no images", "root: "),
+        ("no images", "root: no CIFAR-10 in "),
         (
             "other options",
-            r"epochs: the processes disagree, \[2\] in process 0 and \[3\]",
+            "epochs: the processes disagree, [2] in process 0 and [3] in",
         ),
+        ("other files", "checkpoint: the processes disagree, False in process 0"),
+        ("junk", "checkpoint state.pt: cannot be read"),
     ],
 )
-def test_processes_that_disagree_all_say_so(images, tmp_path, launched, case, words):
-    folders, roots, last = (tmp_path / "a", tmp_path / "b"), [images, images], ()
+def test_an_error_in_one_process_is_one_in_all(images, tmp_path, context, case, words):
+    folders, roots = (tmp_path / "a", tmp_path / "b"), [images, images]
+    options, last = ["--epochs", "2"], {"other options": ("--epochs", "3")}
+    last["other files"] = ("--checkpoint", "state.pt")
     if case == "other images":
         roots[1] = make_folder(tmp_path / "other", train=5)
     elif case == "no images":
-        roots[1] = tmp_path / "b"
-    else:
-        last = ("--epochs", "3")
-    for out in two(launched, folders, roots, "--epochs", "2", last=last):
-        assert re.search(f"train: (process 1: )?{words}", out), out
-        assert "epoch 1/" not in out
+        roots[1] = folders[1]
+    elif case == "junk":
+        folders[0].mkdir()
+        (folders[0] / "state.pt").touch()
+        options += ["--checkpoint", "state.pt", "--resume"]
+    for out in two(context, folders, roots, *options, last=last.get(case, ())):
+        assert words in out and "epoch 1/" not in out and "Traceback" not in out, out
     assert recorded(images) == []
 
 
 def test_the_first_process_decides_on_checkpoint_and_results(
-    images, tmp_path, launched
+    images, tmp_path, context
 ) -> None:
     """Two processes in two folders, of which the second has neither file."""
     folders, roots = (tmp_path / "a", tmp_path / "b"), (images, images)
     options = ("--epochs", "4", "--checkpoint", "state.pt", "--resume")
     options += ("--results", "runs.json")
-    two(launched, folders, roots, *options)
+    two(context, folders, roots, *options)
     assert not (folders[1] / "state.pt").exists()
     file = folders[0] / "state.pt"
     saved = torch.load(file)
@@ -281,10 +295,11 @@ def test_the_first_process_decides_on_checkpoint_and_results(
     saved["scheduler"]["last_epoch"] -= 3  # steps
     torch.save(saved, file)
     (folders[0] / "runs.json").unlink()
-    first, second = two(launched, folders, roots, *options)
+    first, second = two(context, folders, roots, *options)
     assert "epoch 4/4" in first and "epoch 3/4" not in first and "epoch" not in second
     assert [run["processes"] for run in recorded(images)] == [2, 2]
-    first, _ = two(launched, folders, roots, "--epochs", "4", "--results", "runs.json")
+    (folders[1] / "runs.json").write_text("of somebody else")
+    first, _ = two(context, folders, roots, *options)
     assert "1 runs were in runs.json already" in first and len(recorded(images)) == 2
 
 

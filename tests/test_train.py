@@ -63,7 +63,8 @@ def test_a_run_is_recorded_with_all_that_it_depends_on(images) -> None:
     assert recorded.items() >= {"policy": "all", "widths": [8, 8, 8]}.items()
     assert recorded["test_acc"] == [round(p.test_acc, 5) for p in history]
     assert 0 <= recorded["plain_acc"] <= 1
-    where = {"data": "folder", "format": "png", "train_images": 40, "test_images": 20}
+    where = {"data": "folder", "format": "as a folder of images (png)"}
+    where |= {"train_images": 40, "test_images": 20}
     assert recorded.items() >= (where | {"processes": 1}).items()
     assert str(images) not in json.dumps(recorded)
 
@@ -76,7 +77,8 @@ def test_it_learns() -> None:
 
 
 def test_part_of_the_images() -> None:
-    assert train(changed(num_train=20)).history[0].examples == 20
+    few_steps = changed(num_train=20, epochs=1, batch_size=40)
+    assert train(few_steps).history[0].examples == 20
     with pytest.raises(ValueError, match=r"num_train: 41 wanted, .*40 are there"):
         train(changed(num_train=41))
 
@@ -152,10 +154,6 @@ def test_presets_train_and_options_change_them(preset, tmp_path) -> None:
     assert run["policy"] == chosen["policy"][0]
     assert run["batch_size"] == chosen.get("batch_size", Config().batch_size)
     assert (run["epochs"], run["widths"]) == (2, [8, 8, 8])
-
-
-def test_few_steps_are_trained_too() -> None:
-    assert len(train(changed(epochs=1, batch_size=40)).history) == 1
 
 
 def test_mixing_is_part_of_the_config() -> None:
@@ -242,18 +240,14 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path, optimizer) 
     ]
 
 
-def test_a_finished_run_is_neither_trained_nor_recorded_again(tmp_path) -> None:
+def test_a_finished_run_is_neither_trained_nor_recorded_again(tmp_path, capsys):
     file = tmp_path / "state.pt"
-    first = train(TINY, checkpoint=file)
+    first = train(TINY, checkpoint=file, resume=True)
+    assert "no checkpoint" in capsys.readouterr().out
     seen = []
     again = train(TINY, checkpoint=file, resume=True, watch=seen.append)
     assert seen == [] and again.history == first.history
     assert len(read_runs()) == 1
-
-
-def test_without_a_checkpoint_it_starts_anew(tmp_path, capsys) -> None:
-    train(TINY, checkpoint=tmp_path / "none.pt", resume=True)
-    assert "no checkpoint" in capsys.readouterr().out
 
 
 def test_a_checkpoint_is_of_one_run_and_never_overwritten(tmp_path, monkeypatch):
@@ -339,25 +333,19 @@ def test_results_collect_runs_and_train_only_what_is_missing(tmp_path, capsys) -
     assert [run["train_images"] for run in runs(file)] == [40] * 4 + [50] * 2
 
 
-def test_two_commands_at_one_file_train_each_run_once(tmp_path) -> None:
+def test_two_commands_at_one_file_train_each_combination_once(tmp_path) -> None:
     file = tmp_path / "results.json"
-    options = [*OPTIONS, "--results", str(file), "--seed", "0", "1", "2"]
+    options = [*OPTIONS, "--results", str(file)]
+    options += ["--mixup-alpha", "0", "0.5", "--cutmix-alpha", "0", "1"]
     both = [threading.Thread(target=main, args=[options]) for _ in range(2)]
     for thread in both:
         thread.start()
     for thread in both:
         thread.join()
-    assert sorted(run["seed"] for run in runs(file)) == [0, 1, 2]
-    assert len(read_runs()) == 3
-    assert [p.name for p in tmp_path.glob("results.json.*.lock")] == []
-
-
-def test_every_combination_of_alphas_is_trained(tmp_path) -> None:
-    file = tmp_path / "results.json"
-    alphas = ["--mixup-alpha", "0", "0.5", "--cutmix-alpha", "0", "1"]
-    assert main([*OPTIONS, *alphas, "--results", str(file)]) == 0
-    done = [(run["mixup_alpha"], run["cutmix_alpha"]) for run in runs(file)]
+    done = sorted((run["mixup_alpha"], run["cutmix_alpha"]) for run in runs(file))
     assert done == [(0, 0), (0, 1), (0.5, 0), (0.5, 1)]
+    assert len(read_runs()) == 4
+    assert [p.name for p in tmp_path.glob("results.json.*.lock")] == []
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"runs": 1', "[]", '{"runs": [{}]}'])
@@ -390,7 +378,8 @@ def test_errors_are_one_line(options, words, capsys) -> None:
 def test_it_says_what_it_trains_on_and_takes_no_sample_for_a_folder(
     tmp_path, monkeypatch, capsys, images
 ) -> None:
-    assert main([*OPTIONS, "--device", "cpu"]) == 0
+    assert main([*OPTIONS, "--device", "cpu", "--no-amp"]) == 0
+    assert read_runs()[-1]["bf16"] is False
     first, second, third, *_ = capsys.readouterr().out.splitlines()
     assert "40 images for training" in first and str(images) in first
     assert "20 images for testing" in second and "epoch 1/2" in third
@@ -408,11 +397,6 @@ def test_an_interrupt_has_an_exit_code_of_its_own(monkeypatch, capsys) -> None:
     monkeypatch.setattr(command, "_run_all", interrupt)
     assert main(OPTIONS) == 130
     assert "what was measured is recorded" in capsys.readouterr().err
-
-
-def test_no_amp_is_float32() -> None:
-    assert main([*OPTIONS, "--no-amp"]) == 0
-    assert read_runs()[-1]["bf16"] is False
 
 
 def test_help_needs_little_more_than_torch() -> None:
