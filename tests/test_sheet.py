@@ -15,6 +15,7 @@ HALF = Image.new("RGBA", (2, 2), (200, 0, 0, 128))
     ("img", "wanted"),
     [
         (Image.fromarray(GRAY), BYTES),
+        (Image.fromarray(GRAY // 2), BYTES // 2),
         (Image.fromarray(GRAY.astype(np.int32)), BYTES),
         (Image.fromarray(BYTES.astype(np.int32)), BYTES),
         (Image.fromarray(BYTES.astype(np.float32) / 255), BYTES),

@@ -80,10 +80,10 @@ def test_a_move_changes_the_page_and_the_stored_image(cat):
 def test_seed_reroll_and_reset(cat):
     explorer = flips(cat)
     row = {c.description: c for c in explorer.children[-2].children}
-    start = html(explorer)
+    start, draws = html(explorer), explorer.sheet.tobytes()
     row["Reroll"].click()
     assert explorer.seed.value == 1
-    assert html(explorer) != start
+    assert explorer.sheet.tobytes() != draws
     explorer.controls["p"].value = 0.9
     row["Reset"].click()
     assert (explorer.seed.value, explorer.controls["p"].value) == (0, 0.5)
@@ -130,8 +130,9 @@ def test_numpy_and_python_draws_follow_the_seed_too(cat):
             (9, 9), np.random.randint(low, 99) + random.randint(0, 99)
         )
 
-    a, b = (d2l.explore(noise, cat, low=(0, 9, 1), seed=3) for _ in range(2))
-    assert html(a) == html(b)
+    first = d2l.explore(noise, cat, low=(0, 9, 1), seed=3)
+    random.random(), np.random.rand()  # move their streams on
+    assert html(d2l.explore(noise, cat, low=(0, 9, 1), seed=3)) == html(first)
 
 
 def test_an_augmentation_cannot_change_the_original(cat):

@@ -248,7 +248,7 @@ class Explorer:
 
     def upload(self, name: str, content: bytes) -> None:
         with self.page.expect_file_chooser() as chooser:
-            self.click("Your picture")
+            self.click("Your image")
         chooser.value.set_files({"name": name, "mimeType": "", "buffer": content})
 
     def expect_setting(self, code: str, seed: int = 0) -> None:

@@ -27,7 +27,7 @@ def flip(lesson_01: Lesson) -> Iterator[Explorer]:
 
 
 def flip_code(p: float) -> str:
-    return f"torchvision.transforms.RandomHorizontalFlip(p={p})"
+    return f"v2.RandomHorizontalFlip(p={p})"
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -192,11 +192,14 @@ def test_own_picture_becomes_the_original(flip: Explorer) -> None:
     own.thumbnail((160, 160))
     first = flip.tiles()[0]
     assert difference(first, np.asarray(own, dtype=float)) < JPEG_NOISE
+    flip.click("Reset")
+    flip.expect_setting(flip_code(0.5))
+    assert flip.jpeg() == before
 
 
 def test_a_file_that_is_no_picture(flip: Explorer) -> None:
     flip.upload("notes.txt", b"no picture at all")
-    expect(flip.alert).to_contain_text("this file is not a picture")
+    expect(flip.alert).to_contain_text("this file is not an image")
     expect(flip.picture).to_be_visible()
     flip.slider("p").press("End")
     flip.expect_setting(flip_code(1.0))
