@@ -53,14 +53,6 @@ def test_training_images_are_all_there_in_another_order_each_epoch():
     assert not torch.equal(*labels)
 
 
-def test_a_generator_repeats_the_order():
-    def labels():
-        generator = torch.Generator().manual_seed(3)
-        return next(iter(d2l.load_cifar10(True, None, 64, generator=generator)))[1]
-
-    assert torch.equal(labels(), labels())
-
-
 def test_no_augs_and_v2_do_as_to_tensor():
     images = [
         next(iter(d2l.load_cifar10(False, augs, 8)))[0]

@@ -98,8 +98,8 @@ def test_eight_kernels_share_a_folder(tmp_path) -> None:
         for label, name in enumerate(CLASSES):
             (tmp_path / split / name).mkdir(parents=True)
             for i in range(20):
-                picture = Image.new("RGB", (32, 32), (25 * label, 12 * i, 7))
-                picture.save(tmp_path / split / name / f"{i}.png")
+                image = Image.new("RGB", (32, 32), (25 * label, 12 * i, 7))
+                image.save(tmp_path / split / name / f"{i}.png")
     runs, context = tmp_path / "runs.jsonl", multiprocessing.get_context("spawn")
     start, results = context.Barrier(8), context.Queue()
     kernels = [
