@@ -649,9 +649,17 @@ def test_the_lessons_stub_is_not_answered_yet(id) -> None:
 
 
 @pytest.mark.parametrize("id", LESSONS)
-def test_a_solution_has_a_name_of_its_own(id) -> None:
+def test_cells_of_an_exercise(id) -> None:
+    """The verdict is stored as data, and the solution shows none beside it."""
     names = {function(cell(id, kind)).__name__ for kind in ("answer", "solution")}
     assert len(names) == 2
+    slug = id.replace(".", "-")
+    cells = {c.id: c for c in lesson(id).cells}
+    (output,) = cells[f"check-{slug}"].outputs
+    assert output.metadata["d2lext"] == {"exercise": id, "verdict": "unanswered"}
+    solution = cells[f"solution-{slug}"]
+    assert not solution.outputs and "\nd2l.check" not in solution.source
+    assert solution.metadata.jupyter.source_hidden
 
 
 def open_questions() -> list:
@@ -750,15 +758,27 @@ def test_an_answer_that_cannot_be_ended(monkeypatch) -> None:
     end.set()
 
 
+def loud(X):
+    print(len(X))
+    return X.flip(3)
+
+
 def test_check_prints_one_line(capsys) -> None:
-    d2lext.check("1.1", flip_np)
+    """And before it what the answer prints in its first, small call."""
+    d2lext.check(1.1, loud)
     d2lext.check("1.1", ...)
     d2lext.check("0.7", flip_np)
     d2lext.check(["1.1"], flip_np)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("1.1: right: ")
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert int(first) < 10 and lines[0].startswith("1.1: right: ")
     assert lines[1] == "1.1: not answered yet."
     assert lines[2].startswith("0.7: there is no such exercise; there are 1.1, ")
+    assert len(lines) == 4
+
+
+def test_a_net_is_called_net() -> None:
+    words = verdict("4.1", lambda net, X: net.no_such).words
+    assert "It was called with net, torch.float32 (2, 3, " in words
 
 
 def test_a_check_leaves_the_generators_alone() -> None:

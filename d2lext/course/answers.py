@@ -1,9 +1,9 @@
 """Keep a learner's answers through an update of the lessons, and make student copies.
 
-    python -m d2lext.course.answers save       every answer, to answers/answers.json
-    python -m d2lext.course.answers restore    back into the lessons
-    python -m d2lext.course.answers update     save, pull with git, restore
-    python -m d2lext.course.answers student    without solutions, in student/
+    python -m d2lext answers save       every answer, to answers/answers.json
+    python -m d2lext answers restore    back into the lessons
+    python -m d2lext answers update     save, pull with git, restore
+    python -m d2lext answers student    without solutions, in student/
 
 An answer belongs to its exercise, wherever in the lessons that stands. Lessons are
 copied to answers/backup/ before they are written to, and what is replaced in
@@ -35,9 +35,9 @@ ELSEWHERE = (
     "and work there; for answers alone, D2LEXT_ANSWERS names another folder"
 )
 NO_CLONE = (
-    "these lessons are no clone of the course, so git cannot update them. Your answers "
-    "are saved in {0}. Get the newest lessons as you got these, and put the answers "
-    "back there: restore, with D2LEXT_ANSWERS={0}"
+    "these lessons are no clone of the course, so git cannot update them; your answers "
+    "are saved in {0}. Get newer lessons (of a wheel: python -m d2lext lab FOLDER) "
+    "and restore the answers there, with D2LEXT_ANSWERS={0}"
 )
 
 
@@ -191,23 +191,23 @@ def restore(root: Path = ROOT) -> list[str]:
     for path, nb in lessons.items():
         places = _exercises(path, nb) | places  # where it stands twice, the first
     for id, answer in answers.items():
-        words = _state(answer)
-        if id not in places and words != "untouched":
+        words, place = _state(answer), places.get(id)
+        if words == "untouched":
+            pass
+        elif place is None:
             words = f"no lesson has this exercise any more; kept in {file}"
-        elif words != "untouched":
-            path, cells, check = place = places[id]
-            if place.source == answer["source"]:
-                words += ", is there already"
-            elif not is_stub(place.source):
-                words = f"{path.name} has another answer, which was left alone; the "
-                words += f"saved one is in {file}"
-            else:
-                kind = answer.get("kind", "code")
-                _put(cells[0], kind, answer["source"], answer["outputs"])
-                if check is not None:
-                    _put(check, "code", check.source, answer["check_outputs"])
-                changed[path] = lessons[path]
-                words += f", put back into {path.name}"
+        elif place.source == answer["source"]:
+            words += ", is there already"
+        elif not is_stub(place.source):
+            words = f"{place.path.name} has another answer, which was left alone; the "
+            words += f"saved one is in {file}"
+        else:
+            kind = answer.get("kind", "code")
+            _put(place.answers[0], kind, answer["source"], answer["outputs"])
+            if place.check is not None:
+                _put(place.check, "code", place.check.source, answer["check_outputs"])
+            changed[place.path] = lessons[place.path]
+            words += f", put back into {place.path.name}"
         lines.append(f"{id}: {words}")
     _back_up(changed, root)
     for path, nb in changed.items():
@@ -309,7 +309,7 @@ def _here() -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     what = {"save": save, "restore": restore, "update": update, "student": student}
-    parser = argparse.ArgumentParser(prog="python -m d2lext.course.answers")
+    parser = argparse.ArgumentParser(prog="python -m d2lext answers")
     parser.add_argument("what", choices=what, help="see the top of this module")
     try:
         print("\n".join(what[parser.parse_args(argv).what](_here())))
