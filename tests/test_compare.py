@@ -3,7 +3,6 @@ import re
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from d2lext import batch
@@ -18,7 +17,6 @@ from d2lext.compare import (
     whitening,
 )
 from d2lext.images import read_cifar10
-from d2lext.multi_gpu import train_epochs
 from tests.tiny_images import make_folder
 
 
@@ -144,25 +142,6 @@ def test_flips_alternate(X, before) -> None:
     assert torch.equal(epochs[0], expected)
     assert torch.equal(epochs[1], expected.flip(3))
     assert torch.equal(epochs[2], epochs[0])
-
-
-def test_training_tells_the_epoch_to_the_augmentation(X) -> None:
-    told = []
-
-    class Told(batch.Normalize):
-        def draw_for(self, i, epoch, *sides):
-            told.append(epoch)
-            return super().draw_for(i, epoch, *sides)
-
-    transform = batch.Compose([Told((0, 0, 0), (1, 1, 1))])
-    y = torch.zeros(20, dtype=torch.int64)
-    dataset = transform.dataset(X[:20].permute(0, 2, 3, 1), y)
-    loader = DataLoader(dataset, 10)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
-    trainer = torch.optim.SGD(net.parameters(), lr=0.01)
-    loss = nn.CrossEntropyLoss(reduction="none")
-    list(train_epochs(net, loader, loader, loss, trainer, 3, ["cpu"]))
-    assert list(dict.fromkeys(told)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("n", "m"), [(3, 3), (5, 3), (2, 1), (10, 8)])
