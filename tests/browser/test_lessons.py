@@ -219,7 +219,7 @@ def test_tab_reaches_the_slider(lesson_01: Lesson, flip: Explorer) -> None:
 
 def test_brightness_changes_the_picture(browser, server) -> None:
     with opened(browser, server, NOTEBOOKS / "03_color.ipynb") as lesson:
-        lesson.run("setup", "explore-brightness")
+        lesson.run("import-d2l", "setup", "explore-brightness")
         explorer = Explorer(lesson.cell("explore-brightness"))
         start = explorer.code.inner_text()
         before = explorer.jpeg()
