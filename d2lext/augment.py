@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from numbers import Real
 
 import torch
+from torch.nn import functional as F
 from torch.utils.data._utils.collate import default_collate_fn_map
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as TF
 from torchvision.tv_tensors import TVTensor
 
@@ -26,10 +27,14 @@ __all__ = [
     "ColorJitter",
     "Normalize",
     "PerImage",
+    "RandAugment",
+    "RandomAffine",
     "RandomApply",
     "RandomChoice",
     "RandomErasing",
+    "RandomRotation",
     "Transform",
+    "TrivialAugmentWide",
     "by_choice",
     "constant",
     "cut_one_by_one",
@@ -469,6 +474,262 @@ class RandomApply(RandomChoice):
         super().__init__([d2lext.batch.Compose(transforms), d2lext.batch.Compose([])])
         self.transforms, self.p = transforms, expect.probability("p", p)
         self._weights = (p, 1 - p)
+
+
+# Geometry
+
+
+def _inverse(angle, translate, scale, shear, center) -> torch.Tensor:
+    """Matrices (n, 2, 3) that lead from new pixels to old ones, as torchvision's.
+
+    Of float64: angle and scale (n,), shear, translate and center (n, 2); in degrees
+    and in pixels; center from the middle of the image.
+    """
+    rot, (sx, sy) = angle.deg2rad(), shear.deg2rad().unbind(1)
+    a, c = (rot - sy).cos() / sy.cos(), (rot - sy).sin() / sy.cos()
+    b, d = -(a * sx.tan() + rot.sin()), rot.cos() - c * sx.tan()
+    M = torch.stack([d, -b, -c, a], 1).view(-1, 2, 2) / scale.view(-1, 1, 1)
+    moved = (M * (center + translate)[:, None]).sum(2)
+    return torch.cat([M, (center - moved)[..., None]], 2)
+
+
+def warp(X, matrices, interpolation="nearest", fill=None) -> torch.Tensor:
+    """Images whose pixels come from where matrices (n, 2, 3) say; of X's type."""
+    (n, c, h, w), kind = X.shape, X.dtype
+    X = X if kind == torch.float64 else X.float()
+    y, x = (torch.arange(k, device=X.device).to(X) - (k - 1) / 2 for k in (h, w))
+    places = [x.expand(h, w), y[:, None].expand(h, w), torch.ones_like(x).expand(h, w)]
+    places = torch.stack(places, 2).view(1, h * w, 3)
+    half = torch.tensor([w / 2, h / 2], dtype=X.dtype, device="cpu")
+    (theta,) = onto(X.device, matrices.to(X.dtype).mT / half)  # (n, 3, 2)
+    grid = places.expand(n, -1, -1).bmm(theta).view(n, h, w, 2)
+    if fill is not None:
+        fill = constant(expect.per_channel("fill", fill, X), X.device).to(X)
+        X = torch.cat([X, torch.ones_like(X[:, :1])], 1)
+    X = F.grid_sample(X, grid, interpolation, "zeros", align_corners=False)
+    if fill is not None:
+        X, inside = X[:, :c], X[:, c:]
+        if interpolation == "nearest":
+            X = torch.where(inside < 0.5, fill, X)
+        else:
+            X = (X - fill) * inside + fill
+    return X if kind.is_floating_point else X.round_().to(kind)
+
+
+class RandomAffine(Transform):
+    """Rotate, shift, scale and shear each image; arguments as torchvision's.
+
+    Raises what torchvision's constructor raises; ValueError for numbers not finite.
+    """
+
+    def __init__(
+        self, degrees, translate=None, scale=None, shear=None, interpolation="nearest",
+        fill=0, center=None
+    ) -> None:  # fmt: skip
+        theirs = v2.RandomAffine(degrees, translate, scale, shear, center=center)
+        for name in ("degrees", "translate", "scale", "shear", "center"):
+            value = getattr(theirs, name)
+            if value is not None:
+                value = expect.numbers(name, value, (2, 4))
+            setattr(self, name, value)
+        self.interpolation, self.fill = _of_grids(interpolation, fill)
+
+    def draw(self, n, height, width, generator=None):
+        def drawn(low, high):
+            return uniform(low, high, n, generator).double()
+
+        shear = [*(self.shear or ()), 0, 0, 0, 0][:4]
+        x, y = self.translate or (0, 0)
+        shift = [drawn(-k, k).round() for k in (x * width, y * height)]
+        return {
+            "angle": drawn(*self.degrees),
+            "translate": torch.stack(shift, 1),
+            "scale": drawn(*(self.scale or (1, 1))),
+            "shear": torch.stack([drawn(*shear[:2]), drawn(*shear[2:])], 1),
+        }
+
+    def apply(self, X, params):
+        h, w = X.shape[2:]
+        x, y = self.center or (w / 2, h / 2)
+        center = torch.tensor(
+            [[x - w / 2, y - h / 2]], dtype=torch.float64, device="cpu"
+        )
+        matrices = _inverse(**params, center=center)
+        return warp(X, matrices, self.interpolation, self.fill)
+
+
+def _of_grids(interpolation, fill):
+    name = expect.interpolation("interpolation", interpolation)
+    expect.choice("interpolation", name, ("nearest", "bilinear"))
+    return name, None if fill is None else expect.fill("fill", fill)
+
+
+class RandomRotation(RandomAffine):
+    """Rotate each image by an angle of its own, as torchvision's without `expand`."""
+
+    def __init__(
+        self, degrees, interpolation="nearest", expand=False, center=None, fill=0
+    ) -> None:
+        if expand:
+            raise ValueError(
+                "expand: images of a batch have one size; expected False, or use "
+                "PerImage with a Resize behind the rotation"
+            )
+        super().__init__(degrees, None, None, None, interpolation, fill, center)
+        self.expand = expand
+
+    def apply(self, X, params):  # the two of torchvision turn in opposite directions
+        return super().apply(X, params | {"angle": -params["angle"]})
+
+
+# Policies
+
+# Their operations, in torchvision's order. The first ones are moves, by a matrix.
+_MOVES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+_COLORS = ("Brightness", "Color", "Contrast", "Sharpness")
+_NAMES = ("Identity", *_MOVES, *_COLORS)  # from ShearX on with a random sign
+_NAMES += ("Posterize", "Solarize", "AutoContrast", "Equalize")
+
+
+class TrivialAugmentWide(Transform):
+    """One of 14 operations at a random strength for each image, as torchvision's.
+
+    uint8 stays uint8; floats become float32.
+    """
+
+    channels = (1, 3)
+    colors = True
+    num_ops = 1
+
+    def __init__(
+        self, num_magnitude_bins=31, interpolation="nearest", fill=None
+    ) -> None:
+        bins = expect.integer("num_magnitude_bins", num_magnitude_bins, 2)
+        self.num_magnitude_bins = bins
+        self.interpolation, self.fill = _of_grids(interpolation, fill)
+
+    def _most(self, height, width):
+        """Most shear, shift to the right, down, rotation, change of colour, of bits."""
+        return 0.99, 32, 32, 135, 0.99, 6
+
+    def _bins(self, shape, generator):
+        bins = self.num_magnitude_bins
+        return torch.randint(bins, shape, generator=generator, device="cpu")
+
+    def _magnitudes(self, height, width):
+        """Of each operation, in each bin: (operations, bins)."""
+        shear, x, y, angle, color, bits = self._most(height, width)
+        n, how = self.num_magnitude_bins, {"dtype": torch.float32, "device": "cpu"}
+        most = [0, shear, shear, x, y, angle, color, color, color, color]
+        rows = [torch.linspace(0, end, n, **how) for end in most]
+        posterize = (8 - torch.arange(n, **how) / ((n - 1) / bits)).round()
+        solarize = torch.linspace(1, 0, n, **how)
+        return torch.stack([*rows, posterize, solarize, rows[0], rows[0]])
+
+    def draw(self, n, height, width, generator=None):
+        shape = n, self.num_ops
+        op = torch.randint(len(_NAMES), shape, generator=generator, device="cpu")
+        m = self._magnitudes(height, width)[op, self._bins(shape, generator)]
+        minus = uniform(0, 1, shape, generator) < 0.5
+        minus &= (op > 0) & (op <= len(_MOVES + _COLORS))
+        return {"op": op, "magnitude": torch.where(minus, -m, m)}
+
+    def apply(self, X, params):
+        X = X.clone() if X.dtype == torch.uint8 else X.float()
+        for op, m in zip(*(params[k].unbind(1) for k in params), strict=True):
+            steps = [functools.partial(self._step, name, op, m) for name in _NAMES]
+            moves = (op > 0) & (op <= len(_MOVES))  # all of them in one step
+            X = by_choice(X, torch.where(moves, 1, op), steps)
+        return X
+
+    def _step(self, name, op, m, X, i):
+        if name in _MOVES:
+            matrices = _moves(op[i], m[i], *X.shape[2:])
+            return warp(X, matrices, self.interpolation, self.fill)
+        return _OPERATIONS[name](X, *onto(X.device, m[i].view(-1, 1, 1, 1)))
+
+
+class RandAugment(TrivialAugmentWide):
+    """Several of 14 operations for each image, at one strength, as torchvision's."""
+
+    def __init__(
+        self, num_ops=2, magnitude=9, num_magnitude_bins=31, interpolation="nearest",
+        fill=None
+    ) -> None:  # fmt: skip
+        super().__init__(num_magnitude_bins, interpolation, fill)
+        self.num_ops = expect.integer("num_ops", num_ops, 0)
+        high = num_magnitude_bins - 1
+        self.magnitude = expect.integer("magnitude", magnitude, 0, high)
+
+    def _most(self, height, width):
+        return 0.3, 150.0 / 331.0 * width, 150.0 / 331.0 * height, 30, 0.9, 4
+
+    def _bins(self, shape, generator):
+        return torch.full(shape, self.magnitude, device="cpu")
+
+
+def _moves(op, m, height, width):
+    """The matrices of moves (n,) with magnitudes (n,)."""
+    m, zero = m.double(), torch.zeros(len(m), dtype=torch.float64, device="cpu")
+    x, y, right, down, angle = (torch.where(op == k, m, zero) for k in range(1, 6))
+    shear = torch.stack([x, y], 1)
+    shift = torch.stack([right, down], 1).trunc()
+    corner = torch.tensor([-width / 2, -height / 2], dtype=m.dtype, device="cpu")
+    center = corner * (shear != 0).any(1, keepdim=True)  # so does torchvision
+    return _inverse(-angle, shift, zero + 1, shear.atan().rad2deg(), center)
+
+
+def _clip(Y, X):
+    return Y.clamp_(0, 1 if X.is_floating_point() else 255).to(X.dtype)
+
+
+def _blend(X, other, m):
+    """(1 + m) X - m other, rounded as torchvision rounds."""
+    return _clip(torch.addcmul(X * (1 + m), other, -m), X)
+
+
+def _gray_image(X):
+    if X.shape[1] == 1:
+        return X.float()
+    gray = TF.rgb_to_grayscale(X.float())
+    return gray if X.is_floating_point() else gray.floor_()
+
+
+def _sharpness(X, m):
+    Y = X.clone() if X.is_floating_point() else X.float()
+    if min(X.shape[2:]) > 2:
+        kernel = constant((1 / 13,) * 4 + (5 / 13,) + (1 / 13,) * 4, X.device)
+        kernel = kernel.view(3, 3).expand(X.shape[1], 1, 3, 3)
+        blurred, inner = F.conv2d(Y, kernel, groups=X.shape[1]), Y[..., 1:-1, 1:-1]
+        blurred = blurred if X.is_floating_point() else blurred.round_()
+        inner.addcmul_(blurred - inner, -m)
+    return _clip(Y, X)
+
+
+def _posterize(X, m):
+    if X.is_floating_point():
+        levels = 2 ** m.long()
+        return (X * levels).floor_().clamp_(min=0).minimum(levels - 1) / levels
+    return X & (256 - 2 ** (8 - m.long())).to(X.dtype)
+
+
+def _solarize(X, m):
+    bound = 1 if X.is_floating_point() else 255
+    return torch.where(m * bound <= X, bound - X, X)
+
+
+# All but the moves: functions of images and magnitudes (n, 1, 1, 1).
+_OPERATIONS = {
+    "Identity": lambda X, m: X,
+    "Brightness": lambda X, m: _clip(X * (1 + m), X),
+    "Color": lambda X, m: X if X.shape[1] == 1 else _blend(X, _gray_image(X), m),
+    "Contrast": lambda X, m: _blend(X, _gray_image(X).mean((1, 2, 3), keepdim=True), m),
+    "Sharpness": _sharpness,
+    "Posterize": _posterize,
+    "Solarize": _solarize,
+    "AutoContrast": lambda X, m: TF.autocontrast_image(X),
+    "Equalize": lambda X, m: TF.equalize_image(X),
+}
 
 
 # One image at a time

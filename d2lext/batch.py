@@ -18,13 +18,17 @@ __all__ = [
     "Compose",
     "Normalize",
     "PerImage",
+    "RandAugment",
+    "RandomAffine",
     "RandomApply",
     "RandomChoice",
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
+    "RandomRotation",
     "RandomVerticalFlip",
+    "TrivialAugmentWide",
 ]
 
 
@@ -115,6 +119,8 @@ class RandomCrop(Transform):
 
 # 06_batch.ipynb: save-names
 ColorJitter, RandomErasing = augment.ColorJitter, augment.RandomErasing
+RandomAffine, RandomRotation = augment.RandomAffine, augment.RandomRotation
+TrivialAugmentWide, RandAugment = augment.TrivialAugmentWide, augment.RandAugment
 RandomApply, RandomChoice = augment.RandomApply, augment.RandomChoice
 Normalize, PerImage = augment.Normalize, augment.PerImage
 

@@ -1,0 +1,95 @@
+"""How fast whole-batch transforms are at other sizes, beside others, side by side.
+
+    python tools/bench/sizes.py [SIDE ...]
+
+Images per CPU-second, on one thread, of a batch of bytes that becomes a batch of
+float32, for each transform and side of the images (32, 64, 128 and 224): ours,
+torchvision's v2 on one tensor after the other, and kornia's with a draw for each image,
+if it is installed. Rounds alternate, and the median counts.
+"""
+
+import statistics
+import sys
+import time
+
+import torch
+from torchvision.transforms import v2
+
+from d2lext import batch
+
+ROUNDS, SECONDS = 5, 0.3
+MEAN, STD = (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)
+
+
+def transforms(module, side: int) -> dict:
+    """The transforms, from torchvision or from the module that has its names."""
+    return {
+        "flip": module.RandomHorizontalFlip(),
+        "crop": module.RandomCrop(side, padding=side // 8),
+        "jitter": module.ColorJitter(0.5, 0.5, 0.5, 0.5),
+        "resized crop": module.RandomResizedCrop(side),
+        "erasing": module.RandomErasing(),
+        "normalize": module.Normalize(MEAN, STD),
+        "rotation": module.RandomRotation(15),
+        "affine": module.RandomAffine(15, (0.1, 0.1), (0.8, 1.2), 10),
+        "trivialaugment": module.TrivialAugmentWide(),
+        "randaugment": module.RandAugment(),
+    }
+
+
+def of_kornia(side: int) -> dict:
+    try:
+        from kornia import augmentation as K
+    except ImportError:
+        return {}
+    return {
+        "flip": K.RandomHorizontalFlip(),
+        "crop": K.RandomCrop((side, side), padding=side // 8, cropping_mode="resample"),
+        "jitter": K.ColorJitter(0.5, 0.5, 0.5, 0.5, p=1.0),
+        "resized crop": K.RandomResizedCrop((side, side)),
+        "erasing": K.RandomErasing(),
+        "normalize": K.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
+        "rotation": K.RandomRotation(15.0, p=1.0),
+        "affine": K.RandomAffine(15.0, (0.1, 0.1), (0.8, 1.2), 10.0, p=1.0),
+    }
+
+
+def one_by_one(transform, floats_first: bool):
+    to_float = v2.ToDtype(torch.float32, scale=True)
+    order = [to_float, transform] if floats_first else [transform, to_float]
+    chain = v2.Compose(order)
+    return lambda X: torch.stack([chain(x) for x in X])
+
+
+def rate(augment, X: torch.Tensor) -> float:
+    """Images per CPU-second."""
+    augment(X)
+    images, start = 0, time.process_time()
+    while (seconds := time.process_time() - start) < SECONDS:
+        augment(X)
+        images += len(X)
+    return images / seconds
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for side in map(int, sys.argv[1:] or (32, 64, 128, 224)):
+        X = torch.randint(0, 256, (128, 3, side, side), dtype=torch.uint8)
+        kornia = of_kornia(side)
+        theirs = transforms(v2, side)
+        print(f"{side} pixels{'ours':>18}{'torchvision':>14}{'kornia':>10}  ratios")
+        for name, ours in transforms(batch, side).items():
+            first = name in ("erasing", "normalize")
+            runs = [lambda X, f=ours: batch.to_float(f(X))]
+            runs.append(one_by_one(theirs[name], first))
+            if name in kornia:
+                runs.append(lambda X, f=kornia[name]: f(batch.to_float(X)))
+            rounds = [[rate(run, X) for run in runs] for _ in range(ROUNDS)]
+            rates = [statistics.median(r) for r in zip(*rounds, strict=True)]
+            ratios = " ".join(f"{rates[0] / r:7.2f}" for r in rates[1:])
+            words = "".join(f"{r:12,.0f}" for r in rates)
+            print(f"  {name:15}{words}{'' if name in kornia else 10 * ' '}  {ratios}")
+
+
+if __name__ == "__main__":
+    main()
