@@ -140,12 +140,6 @@ class AlternatingFlip(batch.RandomHorizontalFlip):
 
 
 # 08_compare.ipynb: save-policies
-def _of_torchvision(name):
-    from torchvision.transforms import v2
-
-    return batch.PerImage(getattr(v2, name)())
-
-
 PARTS = {
     "flip": batch.RandomHorizontalFlip,
     "alternate": AlternatingFlip,
@@ -154,8 +148,8 @@ PARTS = {
     "rescale": functools.partial(batch.RandomResizedCrop, 32, scale=(0.3, 1)),
     "color": functools.partial(batch.ColorJitter, 0.5, 0.5, 0.5, 0.25),
     "erase": batch.RandomErasing,
-    "trivialaugment": functools.partial(_of_torchvision, "TrivialAugmentWide"),
-    "randaugment": functools.partial(_of_torchvision, "RandAugment"),
+    "trivialaugment": batch.TrivialAugmentWide,
+    "randaugment": batch.RandAugment,
 }
 
 

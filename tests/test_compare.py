@@ -105,7 +105,7 @@ def test_small_net_starts_by_passing_on(X) -> None:
         ("color+erase", ["ColorJitter", "RandomErasing"]),
         ("all", ["RandomHorizontalFlip", "RandomResizedCrop", "ColorJitter"]),
         ("alternate+crop2", ["AlternatingFlip", "RandomCrop"]),
-        ("trivialaugment+randaugment", ["PerImage", "PerImage"]),
+        ("trivialaugment+randaugment", ["TrivialAugmentWide", "RandAugment"]),
     ],
 )
 def test_policies(policy: str, names: list[str], X) -> None:
