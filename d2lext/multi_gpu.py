@@ -313,14 +313,16 @@ def train_ch13(
     default all GPUs, or the CPU; about: a dictionary that is recorded with the run in
     `data/runs.jsonl`; sync: as for `train_batch_ch13`; how: scheduler, amp and
     train_batch, as for `train_epochs`. Whatever ends the run, `train_ch13.history` has
-    what was measured, and net stays as trained so far. Raises ValueError or TypeError,
-    naming the argument, and FloatingPointError for a loss that is not finite.
+    what was measured; net stays as trained so far. Raises ValueError or TypeError, by
+    the argument's name, and FloatingPointError for a loss that is not finite.
     """
     rank, size = _rank_and_size()
     mine = try_all_gpus() if size == 1 else next(net.parameters()).device
     devices = expect.devices(devices or mine)
     expect.trainer_of(expect.initialized(net), trainer)
-    net = net.to(devices[0], memory_format=torch.channels_last)
+    # A parallel net that changes its layout adds up wrong gradients, without an error.
+    layout = torch.channels_last if size == 1 else torch.preserve_format
+    net = net.to(devices[0], memory_format=layout)
     copies = nn.DataParallel(net, devices) if len(devices) > 1 else net
     what = (copies, train_iter, test_iter, loss, trainer, num_epochs, devices)
     train_ch13.history = history = History()

@@ -18,7 +18,7 @@ from d2lext.multi_gpu import (
     ShardedBatches,
     evaluate_accuracy_gpu,
     train_batch_ch13,
-    train_epochs,
+    train_ch13,
 )
 
 SHARES = [(5, 3), (4, 3), (1, 6)]  # of three batches, between two processes
@@ -72,7 +72,7 @@ def train_whole(net: nn.Module, epochs: int = 2) -> tuple[list, list[int]]:
     test = ShardedBatches(N, BATCH, shuffle=False)
     test_iter = DataLoader(TensorDataset(X, y.roll(1)), batch_sampler=test)
     trainer = torch.optim.SGD(net.parameters(), lr=0.05)
-    points = train_epochs(net, train_iter, test_iter, LOSS, trainer, epochs, CPU)
+    points = train_ch13(net, train_iter, test_iter, LOSS, trainer, epochs)
     return [tuple(point[:5]) for point in points], seen
 
 

@@ -41,7 +41,9 @@ def saved(tmp_path_factory) -> list[dict]:
     """What each of two processes measured."""
     out = tmp_path_factory.mktemp("ddp")
     command = [*LAUNCH, worker.__file__, str(out)]
-    subprocess.run(command, check=True, timeout=LIMIT, env=environment(), cwd=out)
+    subprocess.run(
+        command, check=True, timeout=LIMIT, env=environment(D2LEXT_RUNS=""), cwd=out
+    )
     return [torch.load(out / f"{rank}.pt") for rank in range(2)]
 
 
@@ -71,7 +73,8 @@ def test_every_example_once_an_epoch_though_the_count_does_not_divide(saved) -> 
     assert epochs[0] != epochs[1]
 
 
-def test_reported_numbers_are_of_all_processes(saved) -> None:
+def test_reported_numbers_are_of_all_processes(saved, monkeypatch) -> None:
+    monkeypatch.setenv("D2LEXT_RUNS", "")
     one, _ = worker.train_whole(worker.make_net())
     assert saved[0]["points"] == saved[1]["points"]
     for expected, point in zip(one, saved[0]["points"], strict=True):
