@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from d2lext import expect
+from d2lext.compare import difference
 from d2lext.multi_gpu import to_device, train_batch_ch13
 
 __all__ = [
@@ -149,18 +150,9 @@ def expected_calibration_error(bins):
 
 # 09_mixup.ipynb: save-interval
 def interval(a, b, scale=100):
-    """Write mean(b) - mean(a) with its 95% interval, in points: "+6.0 [+3.5, +8.5]".
-
-    a, b: one value for each seed; their variances are pooled (Student's t).
-    """
-    a, b = (scale * torch.tensor(v, dtype=torch.float64) for v in (a, b))
-    free = len(a) + len(b) - 2
-    variance = sum((v - v.mean()).square().sum() for v in (a, b)) / free  # pooled
-    gain, error = b.mean() - a.mean(), (variance * (1 / len(a) + 1 / len(b))).sqrt()
-    quantiles = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
-    t = quantiles[free - 1] if free <= len(quantiles) else 1.96 + 2.6 / free
-    low, high = gain - t * error, gain + t * error
-    return f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]"
+    """Write lesson 8's `difference` of b and a as "+6.0 [+3.5, +8.5]", in points."""
+    gain, half = difference(a, b, scale)
+    return f"{gain:+.1f} [{gain - half:+.1f}, {gain + half:+.1f}]"
 
 
 # 09_mixup.ipynb: save-focal
