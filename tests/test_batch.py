@@ -426,6 +426,16 @@ def test_flips_erasing_and_choices_follow_p():
     assert ((Y == -2).flatten(1).all(1) | (Y.flatten(1).amax(1) == 1)).all()
 
 
+def test_a_choice_applies_what_each_image_drew():
+    X, parts = images(60), [batch.RandomCrop(32, 4), batch.ColorJitter(0.5)]
+    ours = batch.RandomChoice(parts)
+    params = ours.draw(60, 32, 32, seeded())
+    drawn = zip(parts, params["each"], strict=True)
+    first, second = (part.apply(X, one[0]) for part, one in drawn)
+    expected = torch.where(params["choice"].view(-1, 1, 1, 1) == 0, first, second)
+    assert torch.equal(ours.apply(X, params), expected)
+
+
 def test_crops_fall_evenly():
     params = batch.RandomCrop(32, padding=4).draw(9000, 32, 32, seeded())
     for name in ("top", "left"):
