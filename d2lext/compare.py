@@ -118,7 +118,8 @@ def small_net(X, num_classes=10, widths=(32, 64, 64)):
 @functools.cache
 def _coins():
     """A fixed coin for each of a million images; further ones begin again."""
-    return torch.rand(2**20, generator=torch.Generator().manual_seed(0)) < 0.5
+    mix = torch.Generator().manual_seed(0)
+    return torch.rand(2**20, generator=mix, device="cpu") < 0.5
 
 
 class AlternatingFlip(batch.RandomHorizontalFlip):
@@ -136,7 +137,7 @@ class AlternatingFlip(batch.RandomHorizontalFlip):
         return {"flip": _coins()[i % 2**20] ^ (epoch % 2 == 1)}
 
     def draw(self, n, height, width, generator=None):
-        return self.draw_for(torch.arange(n), 0, height, width)
+        return self.draw_for(torch.arange(n, device="cpu"), 0, height, width)
 
 
 # 08_compare.ipynb: save-policies
@@ -175,7 +176,7 @@ def train_with_data_aug(
 
     train_augs, test_augs: as for `load_cifar10`; the rest as for `train_ch13`.
     """
-    devices = devices or try_all_gpus()
+    devices = expect.devices(devices or try_all_gpus())
     train_iter = load_cifar10(True, train_augs, batch_size, device=devices[0])
     test_iter = load_cifar10(False, test_augs, batch_size, device=devices[0])
     loss = nn.CrossEntropyLoss(reduction="none")

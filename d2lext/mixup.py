@@ -80,7 +80,7 @@ def mixup_criterion(criterion, pred, y_a, y_b, lam):
 
 # 09_mixup.ipynb: save-train-batch
 def train_batch_mixup(
-    net, X, y, loss, trainer, devices, amp=None, alpha=0.5, mix=mixup_data
+    net, X, y, loss, trainer, devices, amp=None, alpha=0.5, mix=mixup_data, sync=True
 ):
     """Train on one mixed batch; otherwise as `train_batch_ch13`, and in its place.
 
@@ -97,7 +97,7 @@ def train_batch_mixup(
         hits.append((lam * (guess == y_a) + (1 - lam) * (guess == y_b)).sum())
         return mixup_criterion(loss, pred, y_a, y_b, lam)
 
-    l, _ = train_batch_ch13(net, X, y_a, mixed_loss, trainer, devices, amp)
+    l, _ = train_batch_ch13(net, X, y_a, mixed_loss, trainer, devices, amp, sync)
     return l, hits[0]
 
 

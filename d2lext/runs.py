@@ -88,13 +88,13 @@ def _processor() -> str:
 
 def describe(net: torch.nn.Module, train_iter, device: torch.device) -> dict:
     """What was trained, on which data and where, ready for JSON."""
-    dataset = getattr(train_iter, "dataset", train_iter)
+    dataset = getattr(train_iter, "dataset", None)  # a list of batches has none
     source = getattr(dataset, "source", None)
     return {
         "net": type(net).__name__,
         "parameters": sum(p.numel() for p in net.parameters()),
-        "data": source.kind if source else type(dataset).__name__,
-        "train_images": len(dataset),
+        "data": source.kind if source else type(dataset or train_iter).__name__,
+        "train_images": None if dataset is None else len(dataset),
         "batches": len(train_iter),
         "processes": dist.get_world_size() if dist.is_initialized() else 1,
         "seed": torch.initial_seed(),

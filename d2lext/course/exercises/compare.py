@@ -59,7 +59,7 @@ def check(answer: ex.Answer) -> None:
     found, wanted = best[0]["policy"], _last(best).mean()
     ex.refuse("better", best is not tries[chosen], found=found, wanted=wanted)
     used = once.keys() & {run["seed"] for run in tries[chosen]}
-    ex.refuse("fresh", used, found=used)
+    ex.refuse("fresh", used, found=", ".join(map(str, sorted(used))))
     ex.refuse("few", len(once) < SEEDS, found=len(once), wanted=SEEDS)
     _judge(_last(once.values()), _last(lesson), len(tries))
 
