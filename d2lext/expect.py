@@ -6,6 +6,7 @@ came instead and, where there is one, the way out.
 """
 
 import inspect
+import json
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
@@ -544,6 +545,15 @@ def trainer_of(net: nn.Module, trainer: torch.optim.Optimizer) -> torch.optim.Op
             "make it again, from net.parameters()"
         )
     return trainer
+
+
+def record(name: str, value: object) -> dict:
+    """What is recorded with a run: a dictionary that JSON can hold; None is empty."""
+    try:
+        return json.loads(json.dumps(dict(value or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        wanted = "a dictionary that JSON can hold, for the record of the run"
+        raise TypeError(f"{name}: expected {wanted}; {error}") from None
 
 
 def not_empty(name: str, data_iter: object) -> object:

@@ -319,6 +319,7 @@ def train_ch13(
     rank, size = _rank_and_size()
     mine = try_all_gpus() if size == 1 else next(net.parameters()).device
     devices = expect.devices(devices or mine)
+    about = expect.record("about", about)
     expect.trainer_of(expect.initialized(net), trainer)
     # A parallel net that changes its layout adds up wrong gradients, without an error.
     layout = torch.channels_last if size == 1 else torch.preserve_format
@@ -335,7 +336,7 @@ def train_ch13(
         drawing.update(history, last=True)
         if history and (rank == 0 or not sync):
             run = describe(net, train_iter, devices[0]) | curves(history)
-            record_run(run | (about or {}))
+            record_run(run | about)
             print(draw.closing(history, num_epochs, devices))
     return history
 

@@ -126,11 +126,8 @@ def record_run(run: dict) -> None:
         # One write to a file opened for appending: lines of many kernels do not mix.
         with path.open("ab", buffering=0) as file:
             file.write(line.encode())
-    except (
-        OSError,
-        TypeError,
-        ValueError,
-    ) as error:  # never in the way of another error
+    # Never in the way of another error: this runs in a `finally`.
+    except (OSError, TypeError, ValueError) as error:
         print(f"note: the run was not kept in {path} ({error})", file=sys.stderr)
 
 

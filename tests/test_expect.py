@@ -52,6 +52,12 @@ RULES = {
         [1, 5],
         r"arg: expected an integer from 2 to 4, got [15]",
     ),
+    "record": (
+        of(expect.record),
+        [None, {}, {"policy": "flip", "lr": 0.1}],
+        [{"net": NET}, {"lr": NAN}, 3, "flip"],
+        r"arg: expected a dictionary that JSON can hold, for the record of the run; ",
+    ),
     "integers": (
         of(expect.integers, (2, 4)),
         [3, (1, 2), [1, 2, 3, 4], [5]],

@@ -483,6 +483,8 @@ def test_closing_lines_are_the_books(capsys) -> None:
 def test_a_run_is_recorded(runs) -> None:
     torch.manual_seed(4)
     net = make_net()
+    with pytest.raises(TypeError, match="about: expected a dictionary"):
+        train(net, about={"net": net})  # before the first step
     history = train(net, about={"policy": "flip"})
     run = json.loads(runs.read_text())
     assert run["policy"] == "flip" and run["train_images"] == 20
