@@ -634,11 +634,7 @@ def _is_of(value, source: str) -> bool:
     return f"def {getattr(value, '__name__', None)}(" in source
 
 
-# Its runs are still to be recorded, with the sample's third split.
-LATER = pytest.param("8.1", marks=pytest.mark.xfail)
-
-
-@pytest.mark.parametrize("id", [LATER if id == "8.1" else id for id in LESSONS])
+@pytest.mark.parametrize("id", LESSONS)
 def test_the_lessons_solution_is_right(id) -> None:
     assert verdict(id, function(cell(id, "solution"))).key == "right"
 

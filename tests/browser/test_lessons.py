@@ -192,8 +192,9 @@ def test_own_picture_becomes_the_original(flip: Explorer) -> None:
     own.thumbnail((160, 160))
     first = flip.tiles()[0]
     assert difference(first, np.asarray(own, dtype=float)) < JPEG_NOISE
+    uploaded = flip.jpeg()
     flip.click("Reset")
-    flip.expect_setting(flip_code(0.5))
+    flip.expect_new_picture(uploaded)
     assert flip.jpeg() == before
 
 
