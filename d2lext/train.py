@@ -123,16 +123,17 @@ def train(
     watch: Callable[[Point], None] = lambda point: None,
     data: tuple[torch.Tensor, ...] | None = None,
     augs: Transform | None = None,
+    weight: torch.Tensor | None = None,
 ) -> Trained:
     """Train one net as `config` says; in every process, if there is a process group.
 
     device: default the first GPU, else the CPU; root: as for `read_cifar10`; watch:
     called at the end of each epoch; data: X uint8 (n, 32, 32, 3), y int64 (n,), and the
-    same two for testing, in place of CIFAR-10; augs: in place of the policy. With
-    `checkpoint` the state is written there after every epoch, and `resume` goes on
-    from it if it is there. The learning rate rises to `lr` in the first quarter and
-    then falls (Smith and Topin, arXiv:1708.07120). The run is recorded, also one that
-    was interrupted.
+    same two for testing, in place of CIFAR-10; augs: in place of the policy; weight: of
+    each class in the loss, (10,) floats. With `checkpoint` the state is written there
+    after every epoch, and `resume` goes on from it if it is there. The learning rate
+    rises to `lr` in the first quarter and then falls (Smith and Topin,
+    arXiv:1708.07120). The run is recorded, also one that was interrupted.
 
     Raises ValueError for a checkpoint of another run and for processes that disagree,
     FloatingPointError for a loss that is not finite.
@@ -143,6 +144,8 @@ def train(
     settings = dataclasses.asdict(config) | about
     if augs is not None:
         settings["policy"] = repr(augs)
+    if weight is not None:
+        settings["weight"] = weight.tolist()
     processes.agree(settings)
     settings["processes"] = len(processes.gather(None))
     saved = None
@@ -166,7 +169,9 @@ def train(
     first, done = len(history), history[-1] if history else None
     run = describe(net, train_iter, device) | settings
     run["bf16"] = multi_gpu.bf16_is_fast(device) if config.amp is None else config.amp
-    loss = nn.CrossEntropyLoss(reduction="none", label_smoothing=config.label_smoothing)
+    smoothing = {"label_smoothing": config.label_smoothing, "reduction": "none"}
+    weight = None if weight is None else weight.to(device)
+    loss = nn.CrossEntropyLoss(weight, **smoothing)
     what = (processes.parallel(net, device), train_iter, test_iter, loss, trainer)
     how = (config.epochs, [device], scheduler, config.amp, first, _train_batch(config))
     points = multi_gpu.train_epochs(*what, *how)

@@ -34,10 +34,10 @@ def data() -> tuple[torch.Tensor, ...]:
     return (*read_cifar10(True)[:2], *read_cifar10(False)[:2])
 
 
-def fit(*data, seed: int, policy="none", augs=None, seen=20_000) -> tuple:
+def fit(*data, seed: int, policy="none", seen=20_000, **how) -> tuple:
     """A net that has seen so many training images, and its accuracies."""
     epochs = max(1, round(seen / len(data[1])))
-    net, _, run = train(Config(policy, seed, epochs), data=data, augs=augs)
+    net, _, run = train(Config(policy, seed, epochs), data=data, **how)
     return net, {"test_acc": run["test_acc"][-1], "plain_acc": run["plain_acc"]}
 
 
@@ -99,25 +99,40 @@ def rare(seed: int, done: Done, number: int = 20, times: int = 20) -> Rows:
     y, y_test = (y == CAT).long(), (y_test == CAT).long()
     few, repeated = torch.cat([others, cats]), torch.cat([others, cats.repeat(times)])
     plain, strong = augmentations("none"), augmentations("all")
-    for variant, i, augs in (
-        ("as they are", few, plain),
-        ("all are augmented", few, strong),
-        ("cats repeated", repeated, plain),
-        ("cats repeated, they are augmented", repeated, Only(strong, y[repeated] == 1)),
-        ("cats repeated, all are augmented", repeated, strong),
+    heavy = torch.ones(10)
+    heavy[1] = times
+    for variant, i, augs, weight in (
+        ("as they are", few, plain, None),
+        ("all are augmented", few, strong, None),
+        (f"cats weigh {times} times", few, plain, heavy),
+        (f"cats weigh {times} times, all are augmented", few, strong, heavy),
+        ("cats repeated", repeated, plain, None),
+        (
+            "cats repeated, they are augmented",
+            repeated,
+            Only(strong, y[repeated] == 1),
+            None,
+        ),
+        ("cats repeated, all are augmented", repeated, strong, None),
     ):
         if variant in done:
             continue
-        net, _ = fit(X[i], y[i], X_test, y_test, seed=seed, augs=augs)
+        how = {"seed": seed, "augs": augs, "weight": weight}
+        net, _ = fit(X[i], y[i], X_test, y_test, **how)
         yield variant, found(outputs(net, X_test).softmax(1)[:, 1], y_test == 1)
 
 
 def told(seed: int, done: Done, number: int = 4000) -> Rows:
-    """A net that tells augmented images from untouched ones (question 7)."""
+    """A net that tells augmented images from untouched ones (question 7).
+
+    Trained on so many images, as long as the others and four times as long.
+    """
     X = data()[0]
     clean = X[shuffled(len(X), seed)[:number]].permute(0, 3, 1, 2)
-    for policy in ("flip", "crop", "rescale", "color", "all"):
-        if policy in done:
+    policies = ("flip", "crop", "rescale", "color", "all")
+    for seen, policy in itertools.product((60_000, 240_000), policies):
+        variant = f"{policy}, {seen:,} images seen"
+        if variant in done:
             continue
         torch.manual_seed(seed)
         changed = batch.to_float(augmentations(policy)(clean)).mul(255).round().byte()
@@ -127,10 +142,8 @@ def told(seed: int, done: Done, number: int = 4000) -> Rows:
             both[-number // 4 :].flatten(0, 1),
         )
         label = torch.arange(len(learn)) % 2
-        yield (
-            policy,
-            fit(learn, label, ask, label[: len(ask)], seed=seed, seen=60_000)[1],
-        )
+        four = learn, label, ask, label[: len(ask)]
+        yield variant, fit(*four, seed=seed, seen=seen)[1]
 
 
 def video(seed: int, done: Done, per_class: int = 20, frames: int = 10) -> Rows:
