@@ -59,6 +59,7 @@ HELP = {
     "mixup_alpha": "of mixup; 0: none",
     "cutmix_alpha": "of CutMix; 0: none",
     "mix_prob": "fraction of the batches that are mixed",
+    "plain_epochs": "last epochs, in which none is mixed",
     "num_train": "training images to use; None: all",
     "num_val": "training images to hold out and evaluate in place of the test set",
 }
@@ -85,6 +86,7 @@ class Config:
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
     mix_prob: float = 1.0
+    plain_epochs: int = 0
     num_train: int | None = None
     num_val: int = 0
     amp: bool | None = None
@@ -98,7 +100,8 @@ class Config:
         expect.integer("batch_size", self.batch_size)
         if self.num_train is not None:
             expect.integer("num_train", self.num_train)
-        expect.integer("num_val", self.num_val, low=0)
+        for name in ("num_val", "plain_epochs"):
+            expect.integer(name, getattr(self, name), low=0)
         expect.number("lr", self.lr, low=1e-9)
         for name in ("weight_decay", "mixup_alpha", "cutmix_alpha"):
             expect.number(name, getattr(self, name))
@@ -173,8 +176,9 @@ def train(
     weight = None if weight is None else weight.to(device)
     loss = nn.CrossEntropyLoss(weight, **smoothing)
     what = (processes.parallel(net, device), train_iter, test_iter, loss, trainer)
-    how = (config.epochs, [device], scheduler, config.amp, first, _train_batch(config))
-    points = multi_gpu.train_epochs(*what, *how)
+    how = (config.epochs, [device], scheduler, config.amp, first)
+    step = _train_batch(config, history)
+    points = multi_gpu.train_epochs(*what, *how, step)
     _seed_epoch(config, first)
     try:
         for point in points:
@@ -285,7 +289,7 @@ def _make_trainer(config: Config, net: nn.Module) -> torch.optim.Optimizer:
     return kind(groups, config.lr, weight_decay=config.weight_decay, fused=fused)
 
 
-def _train_batch(config: Config) -> Callable:
+def _train_batch(config: Config, history: History) -> Callable:
     """What does a step: plainly, or with mixup, CutMix, or either by chance."""
     alphas = (config.mixup_alpha, config.cutmix_alpha)
     ways = [
@@ -297,7 +301,8 @@ def _train_batch(config: Config) -> Callable:
     ]
 
     def train_batch(*args):
-        if config.mix_prob < 1 and torch.rand(()) >= config.mix_prob:
+        plain = len(history) >= config.epochs - config.plain_epochs
+        if plain or (config.mix_prob < 1 and torch.rand(()) >= config.mix_prob):
             return train_batch_ch13(*args)
         return ways[int(torch.randint(len(ways), ()))](*args)
 

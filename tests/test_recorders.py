@@ -42,9 +42,9 @@ def test_questions_are_asked_once_and_kept(tmp_path, monkeypatch, capsys) -> Non
 
 @pytest.mark.parametrize("question", questions.QUESTIONS)
 def test_every_experiment_runs(question, monkeypatch) -> None:
-    def quick(config, data, augs=None):
+    def quick(config, data, **how):
         config = Config(config.policy, 0, 1, batch_size=1000, widths=(8, 8, 8))
-        return train(config, data=tuple(part[::20] for part in data), augs=augs)
+        return train(config, data=tuple(part[::20] for part in data), **how)
 
     train = questions.train
     monkeypatch.setattr(questions, "train", quick)

@@ -169,6 +169,15 @@ def test_mixing_is_part_of_the_config() -> None:
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(nets, 2))
 
 
+def test_the_last_epochs_are_plain() -> None:
+    mixed, half, plain = (
+        train(changed(epochs=2, mixup_alpha=0.5, plain_epochs=n)) for n in range(3)
+    )
+    assert torch.equal(flat(plain.net), flat(train(changed(epochs=2)).net))
+    assert half.run["loss"][0] == mixed.run["loss"][0] != plain.run["loss"][0]
+    assert half.run["loss"][1] != mixed.run["loss"][1]
+
+
 def test_test_loss_calibration_and_two_views_are_those_of_the_net() -> None:
     net, history, run = train(changed(amp=False))
     X, y, *_ = read_cifar10(False)
