@@ -1,6 +1,7 @@
 """Collected from notebooks/: which module holds each saved name."""
 
 NAMES = {
+    "AdditiveMarginHead": "mixup",
     "AlternatingFlip": "compare",
     "FocalLoss": "mixup",
     "History": "multi_gpu",

@@ -13,6 +13,7 @@ from d2lext.compare import difference
 from d2lext.multi_gpu import to_device, train_batch_ch13
 
 __all__ = [
+    "AdditiveMarginHead",
     "FocalLoss",
     "calibration_bins",
     "cutmix_data",
@@ -174,3 +175,24 @@ class FocalLoss(nn.Module):
         missing = -torch.expm1(-l)  # 1 - p, also where p is nearly 1
         l = missing.clamp_min(1e-12) ** self.gamma * l
         return l if self.reduction == "none" else getattr(l, self.reduction)()
+
+
+# 09_mixup.ipynb: save-margin-head
+class AdditiveMarginHead(nn.Module):
+    """scale * (cosine - margin at the label); no margin without y (arXiv:1801.05599).
+
+    features: floats (n, num_features); y: n class indices, or None. Returns (n,
+    num_classes).
+    """
+
+    def __init__(self, num_features, num_classes, scale=30.0, margin=0.35):
+        super().__init__()
+        self.scale, self.margin = scale, margin
+        weight = torch.empty(num_classes, num_features)
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(weight))
+
+    def forward(self, features, y=None):
+        cosine = F.linear(F.normalize(features), F.normalize(self.weight))
+        if y is not None:
+            cosine = cosine - self.margin * F.one_hot(y.long(), len(self.weight))
+        return self.scale * cosine  # (n, num_classes)

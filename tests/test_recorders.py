@@ -48,8 +48,11 @@ def test_every_experiment_runs(question, monkeypatch) -> None:
 
     train = questions.train
     monkeypatch.setattr(questions, "train", quick)
+    if question == "margin":  # has a loop of its own
+        few = tuple(part[::40] for part in questions.data())
+        monkeypatch.setattr(questions, "data", lambda: few)
     rows = list(questions.QUESTIONS[question](0, ()))
-    assert len({variant for variant, _ in rows}) == len(rows) >= 3
+    assert len({variant for variant, _ in rows}) == len(rows) >= 2
     assert all(0 <= value <= 1 for _, numbers in rows for value in numbers.values())
 
 

@@ -17,9 +17,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from d2lext import batch
-from d2lext.compare import augmentations
+from d2lext.cifar10 import make_loader
+from d2lext.compare import augmentations, small_net
 from d2lext.images import read_cifar10
-from d2lext.multi_gpu import predict, try_all_gpus
+from d2lext.mixup import AdditiveMarginHead, FocalLoss, mixup_criterion, mixup_data
+from d2lext.multi_gpu import evaluate_accuracy_gpu, predict, try_all_gpus
 from d2lext.questions import film, new_camera
 from d2lext.runs import Results, hardware
 from d2lext.train import Config, train
@@ -220,12 +222,41 @@ def crops(seed: int, done: Done, number: int = 5000) -> Rows:
         yield f"{area:g}", numbers | {"cat_dog": swapped[pets].float().mean().item()}
 
 
-QUESTIONS: dict[int, Callable[[int, Done], Rows]] = {
+def margin(seed: int, done: Done, epochs: int = 12) -> Rows:
+    """A head's outputs mixed before the losses are, or the losses alone (lesson 9)."""
+    X, y, X_test, y_test = data()
+    device = try_all_gpus()[0]
+    test_iter = make_loader(X_test, y_test, augmentations("none"), 250, device=device)
+    for variant in ("losses mixed", "outputs and losses mixed"):
+        if variant in done:
+            continue
+        torch.manual_seed(seed)
+        how = {"shuffle": True, "device": device}
+        train_iter = make_loader(X, y, augmentations("flip+crop"), 128, **how)
+        backbone = small_net(X.permute(0, 3, 1, 2))[:-2]  # without its own head
+        net = nn.Sequential(backbone, AdditiveMarginHead(64, 10, 10.0, 0.2)).to(device)
+        head, loss = net[1], FocalLoss()
+        weights = [p for p in net.parameters() if p.requires_grad]
+        trainer = torch.optim.AdamW(weights, 0.002)
+        for inputs, targets in itertools.chain(*[train_iter] * epochs):
+            inputs, *labels, lam = mixup_data(inputs, targets, 0.5)
+            f = backbone(inputs)
+            mixed = mixup_criterion(head, f, *labels, lam)
+            pred = [mixed if "outputs" in variant else head(f, y) for y in labels]
+            a, b = (loss(p, y) for p, y in zip(pred, labels, strict=True))
+            trainer.zero_grad()
+            (lam * a + (1 - lam) * b).backward()
+            trainer.step()
+        yield variant, {"test_acc": evaluate_accuracy_gpu(net, test_iter, device)}
+
+
+QUESTIONS: dict[int | str, Callable[[int, Done], Rows]] = {
     3: rare,
     7: told,
     10: video,
     12: deployment,
     13: crops,
+    "margin": margin,
 }
 
 
@@ -237,7 +268,11 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--question", type=int, nargs="+", choices=QUESTIONS, required=True
+        "--question",
+        type=lambda word: int(word) if word.isdigit() else word,
+        nargs="+",
+        choices=QUESTIONS,
+        required=True,
     )
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--results", type=Path, required=True)
