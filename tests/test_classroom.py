@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from d2lext.images import CLASSES, read_cifar10
+from d2lext.images import CLASSES, read_cifar10, read_sample
 from d2lext.runs import read_runs, record_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +47,23 @@ def course(tmp_path_factory) -> Iterator[Path]:
     root.chmod(0o755)
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> Path:
+    """As many images as CIFAR-10 has: the sample's, again and again."""
+    folder, count = tmp_path_factory.mktemp("large"), {"train": 50_000, "test": 10_000}
+    for split in count:
+        X, y, *_ = read_sample(split)
+        for name in CLASSES:
+            (folder / split / name).mkdir(parents=True)
+        for i in range(count[split]):
+            place = folder / split / CLASSES[y[i % len(y)]]
+            if i < len(y):
+                Image.fromarray(X[i].numpy()).save(place / f"{i}.png")
+            else:
+                os.link(place / f"{i % len(y)}.png", place / f"{i}.png")
+    return folder
+
+
 def obey_permissions() -> None:
     """Called in a new process: what root starts there may not override permissions."""
     if sys.platform == "linux":
@@ -61,8 +78,8 @@ def obey_permissions() -> None:
     ],
 )
 @pytest.mark.skipif(os.name != "posix", reason="Windows has other users and folders")
-def test_a_lesson_of_a_read_only_course(lesson, course, tmp_path) -> None:
-    """Run in another folder, twice in one kernel, within the memory it may take."""
+def test_a_lesson_of_a_read_only_course(lesson, course, large, tmp_path) -> None:
+    """Run in another folder, within the memory it may take, then again on much data."""
     runner, home = Path(__file__).with_name("lesson_runner.py"), tmp_path
     environment = os.environ | {
         "HOME": str(home),
@@ -71,7 +88,7 @@ def test_a_lesson_of_a_read_only_course(lesson, course, tmp_path) -> None:
     }
     environment.pop("D2LEXT_RUNS", None)  # as a reader has it: in the read-only folder
     done = subprocess.run(
-        [sys.executable, runner, course / "notebooks" / f"{lesson}.ipynb", home],
+        [sys.executable, runner, course / f"notebooks/{lesson}.ipynb", home, large],
         env=environment,
         cwd=home,
         capture_output=True,
