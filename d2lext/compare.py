@@ -141,31 +141,42 @@ class AlternatingFlip(batch.RandomHorizontalFlip):
 
 
 # 08_compare.ipynb: save-policies
-PARTS = {
-    "flip": batch.RandomHorizontalFlip,
-    "alternate": AlternatingFlip,
-    "crop": functools.partial(batch.RandomCrop, 32, padding=4),
-    "crop2": functools.partial(batch.RandomCrop, 32, padding=2),
-    "rescale": functools.partial(batch.RandomResizedCrop, 32, scale=(0.3, 1)),
-    "color": functools.partial(batch.ColorJitter, 0.5, 0.5, 0.5, 0.25),
-    "erase": batch.RandomErasing,
-    "trivialaugment": batch.TrivialAugmentWide,
-    "randaugment": batch.RandAugment,
+PARTS = {  # what makes a part, and its numbers where a policy gives none
+    "flip": (batch.RandomHorizontalFlip, 0.5),
+    "alternate": (AlternatingFlip,),
+    "crop": (lambda padding: batch.RandomCrop(32, padding), 4),
+    "rescale": (lambda area: batch.RandomResizedCrop(32, (area, 1)), 0.3),
+    "color": (batch.ColorJitter, 0.5, 0.5, 0.5, 0.25),
+    "erase": (batch.RandomErasing, 0.5),
+    "trivialaugment": (batch.TrivialAugmentWide,),
+    "randaugment": (batch.RandAugment, 2, 9),
 }
 
 
 def augmentations(policy):
-    """Return a policy by its name: "none", parts joined by "+", or "all".
+    """Return a policy by its name: "none", "all", or parts joined by "+".
 
-    "all" is flip+rescale+color; crop pads by 4 and crop2 by 2 pixels. Raises
-    ValueError, with the parts that exist, for another.
+    A part is a name of PARTS; numbers behind it stand for those there, such as crop2
+    (pixels of padding) or color0.4,0.2 (brightness, contrast). "all" is
+    flip+rescale+color. Raises ValueError, with the parts that exist, for another.
     """
     names = {"none": "", "all": "flip+rescale+color"}.get(policy, policy)
-    parts = [name for name in names.split("+") if name or policy != "none"]
-    for name in parts:
+    transforms = []
+    for part in names.split("+") if policy != "none" else ():
+        name = part.rstrip("0123456789.,")
         of = f"policy {policy!r} (none, all, or parts joined by +)"
-        expect.choice(of, name, list(PARTS))
-    return batch.Compose([PARTS[name]() for name in parts])
+        make, *rest = PARTS[expect.choice(of, name, list(PARTS))]
+        try:
+            given = [
+                float(n) if "." in n else int(n)
+                for n in part[len(name) :].split(",")
+                if n
+            ]
+            expect.integer("count of numbers", len(given), 0, len(rest))
+            transforms.append(make(*given, *rest[len(given) :]))
+        except ValueError as error:
+            raise ValueError(f"policy {policy!r}, {part}: {error}") from None
+    return batch.Compose(transforms)
 
 
 # 08_compare.ipynb: save-with-aug

@@ -114,6 +114,36 @@ def test_policies(policy: str, names: list[str], X) -> None:
     assert augs(X[:4]).shape == (4, 3, 32, 32)
 
 
+@pytest.mark.parametrize(
+    ("policy", "made"),
+    [
+        ("flip0.3", [batch.RandomHorizontalFlip(0.3)]),
+        ("crop2+rescale0.5", [batch.RandomCrop(32, 2), (32, (0.5, 1))]),
+        ("color0.4,0.2", [batch.ColorJitter(0.4, 0.2, 0.5, 0.25)]),
+        ("erase1+randaugment1,5", [batch.RandomErasing(1), batch.RandAugment(1, 5)]),
+        ("all", augmentations("flip0.5+rescale0.3+color0.5,0.5,0.5,0.25").transforms),
+    ],
+)
+def test_policies_with_numbers(policy: str, made: list) -> None:
+    made = [batch.RandomResizedCrop(*t) if type(t) is tuple else t for t in made]
+    assert repr(augmentations(policy).transforms) == repr(made)
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("flip1.5", r"policy 'flip1.5', flip1.5: p: .* 0 to 1, got 1.5"),
+        ("flip+crop2.5", r", crop2.5: padding: expected an integer"),
+        ("flip0.5,1", r"count of numbers: .*from 0 to 1, got 2"),
+        ("alternate1", r"count of numbers: .*from 0 to 0, got 1"),
+        ("crop1.2.3", r"crop1.2.3: .*1.2.3"),
+    ],
+)
+def test_numbers_that_do_not_fit(policy: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        augmentations(policy)
+
+
 @pytest.mark.parametrize("policy", ["turn", "flip+turn", "flip+", "", "flip+none"])
 def test_policies_that_do_not_exist(policy: str) -> None:
     with pytest.raises(
