@@ -24,11 +24,8 @@ from IPython.utils.capture import capture_output
 
 from d2lext.sliders import seeded
 
-NAMES = (
-    *("flip", "crop", "color", "compose", "cifar10"),
-    *("batch", "multi_gpu", "compare", "mixup", "questions"),
-)
-LESSONS = {f"{number}.1": name for number, name in enumerate(NAMES, 1)}
+NAMES = "flip crop color compose cifar10 batch multi_gpu compare mixup questions"
+LESSONS = {f"{number}.1": name for number, name in enumerate(NAMES.split(" "), 1)}
 LIMIT = 10.0  # seconds for one check
 SIGMAS = 6  # a right answer fails by chance once in 10**9 times
 N = 3000  # images that statistics are taken over
@@ -42,17 +39,15 @@ ANY = {
     "raised": "raised {error}. It was called with {called}.",
     "written": "the input was changed. Work on a copy, or on new tensors.",
     "slow": "took longer than {limit:.0f} s, and was stopped.",
-    "endless": "took longer than {limit:.0f} s and does not stop: restart the kernel, "
-    "or it goes on in the background.",
+    "endless": "took longer than {limit:.0f} s and does not stop: restart the kernel.",
     "mask": "that is a mask of True and False; return the indices.",
     "range": "indices should be from 0 to {last}; found {found}.",
     "many": "more than {most} indices come out. Does it end?",
     "other": "the values are wrong; compare a small case with one made by hand.",
     "frozen": "two calls in a row draw the same. Draw in the function, without a seed.",
-    "seeds": "it seeds the generator that the whole program draws from. Draw without "
-    "a seed, or from a generator of its own: torch.Generator().manual_seed(...).",
-    "pattern": "the draws depend on each other: neighbours are alike, or the draws "
-    "repeat in a cycle. Draw anew for each image.",
+    "seeds": "it seeds the generator of the whole program. Take no seed, or its "
+    "own generator: torch.Generator().manual_seed(...).",
+    "pattern": "the draws depend on each other: one tells another. Draw each anew.",
 }
 
 
@@ -86,16 +81,14 @@ def check(id: str | float, answer: object) -> None:
     """Show whether `answer` solves exercise `id`: not yet, wrong and why, or right.
 
     Takes at most 10 s, leaves the random generators as they were, and raises nothing,
-    whatever the answer does. What it prints in its first call is shown, and nothing of
-    the calls after it.
+    whatever the answer does. What it prints in its first call alone is shown.
     """
     display(verdict(id, answer))
 
 
 def verdict(id: str | float, answer: object) -> Verdict:
     """What `check` shows."""
-    id = str(id)
-    if id not in LESSONS:
+    if (id := str(id)) not in LESSONS:
         known = ", ".join(LESSONS)
         return Verdict(id, "unknown", f"there is no such exercise; there are {known}.")
     lesson = importlib.import_module(f"{__name__}.{LESSONS[id]}")
@@ -258,16 +251,15 @@ def even(counts: torch.Tensor, expected: torch.Tensor | float | None = None) -> 
     return bool(((counts - expected).abs() < SIGMAS * expected**0.5).all())
 
 
-def patterned(drawn: torch.Tensor, kinds: int) -> bool:
-    """Whether draws, integers under `kinds`, are alike at some distance too often.
+def patterned(*streams: torch.Tensor) -> bool:
+    """Whether draws (n,) tell others at some distance, of their own stream or another.
 
     (Of two calls, one behind the other, the draws of each and of both are compared.)
     """
-    n, least = len(drawn), 300  # a distance needs as many pairs
-    ones = torch.nn.functional.one_hot(drawn, kinds).T.float()
-    spectrum = torch.fft.rfft(ones, 2 * n).abs().square()
-    alike = torch.fft.irfft(spectrum, 2 * n).sum(0)[1 : n - least]
+    z = torch.stack(streams).double()
+    z = (z - z.mean(1, keepdim=True)) / z.std(1, keepdim=True)
+    n, least = z.shape[1], 300  # a distance needs as many pairs
+    spectrum = torch.fft.rfft(z, 2 * n)
+    sums = torch.fft.irfft(spectrum[:, None] * spectrum.conj(), 2 * n)
     pairs = n - torch.arange(1.0, n - least)
-    chance = (drawn.bincount(minlength=kinds) / n).square().sum()
-    spread = (pairs * chance * (1 - chance)).sqrt()
-    return bool((alike - pairs * chance > 8 * spread).any())
+    return bool((sums[..., 1 : n - least].abs() > 8 * pairs.sqrt()).any())

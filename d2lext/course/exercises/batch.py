@@ -6,10 +6,9 @@ from d2lext.course import exercises as ex
 
 WORDS = {
     "right": "half of the images at first, then the other half, in turn.",
-    "independent": "an epoch should mirror just those that the one before did not; "
-    "here it draws anew. Let the first draw depend on a seed of its own.",
-    "together": "within an epoch all images are mirrored or none. About half of "
-    "them should be.",
+    "independent": "an epoch should mirror those that the one before did not. Draw the "
+    "first from a seed of its own.",
+    "together": "within an epoch all images are mirrored or none. Mirror half.",
     "constant": "every epoch mirrors the same images.",
     "part": "half of the images should be mirrored, found {found}.",
     "regular": "half of them are mirrored, but in a pattern. Draw which ones.",
@@ -26,7 +25,7 @@ def check(answer: ex.Answer) -> None:
     off = abs(part - 0.5) > ex.SIGMAS * 0.5 / IMAGES**0.5
     ex.refuse("part", off, found=f"{part:.1%}")
     ex.refuse("constant", torch.equal(first, second))
-    ex.refuse("regular", ex.patterned(first.long(), 2))
+    ex.refuse("regular", ex.patterned(first))
     ex.refuse("independent", not torch.equal(second, ~first))
     for n in (IMAGES, *ex.integers(1, 40, 4)):
         first = _turns(answer, n, 0)

@@ -8,14 +8,12 @@ WORDS = {
     "right": "as many of each class, at random, and the same again for a seed.",
     "twice": "an image is held out {found} times.",
     "within": "the indices count within a class; they should count in y.",
-    "classes": "of the classes {found} images are held out, not {wanted} each. "
-    "Draw within each class.",
+    "classes": "of each class {found} images are held out; it should be {wanted}.",
     "unstable": "the same seed holds out other images in the next call.",
     "seed": "another seed holds out the same images.",
     "first": "some images are held out for no seed. Draw from all of a class.",
     "uneven": "some images are held out more often than others of their class.",
-    "block": "images are held out in blocks, or each class in the same way. Draw "
-    "every image by itself.",
+    "block": "images are held out in blocks, or in all classes alike. Draw each one.",
 }
 SEEDS = 400
 
@@ -45,9 +43,8 @@ def _held_out(answer: ex.Answer, y: torch.Tensor, per_class: int, seed: int):
         ex.refuse("within", max(found) < y.bincount().max())
         raise ex.AnswerError("twice", found=held.max())
     counts = y.bincount(held).long()
-    shown = f"{counts.min()} to {counts.max()}"
-    wrong = (counts != per_class).any()
-    ex.refuse("classes", wrong, found=shown, wanted=per_class)
+    found = f"{counts.min()} to {counts.max()}"
+    ex.refuse("classes", (counts != per_class).any(), found=found, wanted=per_class)
     return held.double()
 
 

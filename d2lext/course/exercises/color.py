@@ -10,11 +10,9 @@ WORDS = {
     "added": "something is added. Brightness *multiplies*, so that black stays.",
     "together": "all images have the same factor. One draw for each.",
     "pixels": "within an image the factor differs. That is noise, not brightness.",
-    "channels": "each channel has a factor of its own. That changes the colour; "
-    "brightness has one for all three.",
+    "channels": "each channel has its own factor. Brightness has one for all three.",
     "range": "factors should lie from {low} to {high}, for this amount; found {found}.",
-    "centre": "the mean factor should be 1, found {found}: brighter and darker "
-    "are not equally likely.",
+    "centre": "the mean factor should be 1, found {found}. Is darker as likely?",
     "uneven": "the factors should be spread evenly, to both ends of the range.",
 }
 BINS = 10
@@ -56,7 +54,7 @@ def _judge(factor: torch.Tensor, amount: float) -> None:
     ex.refuse("range", outside, found=found, low=low, high=high)
     off = abs(factor.mean() - 1) > ex.SIGMAS * amount / (3 * n) ** 0.5
     ex.refuse("centre", off, found=f"{factor.mean():.2f}")
+    ex.refuse("pattern", ex.patterned(factor))
     bins = ((factor - low) / (2 * amount) * BINS).long().clamp(0, BINS - 1)
-    ex.refuse("pattern", ex.patterned(bins, BINS))
     ex.refuse("uneven", not ex.even(bins.bincount(minlength=BINS)))
     ex.refuse("uneven", factor.unique().numel() < n / 2)

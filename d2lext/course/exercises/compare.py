@@ -9,25 +9,22 @@ from d2lext.course import exercises as ex
 from d2lext.runs import content, final, grouped
 
 WORDS = {
-    "right": "chosen on held-out images, confirmed with fresh seeds, and better by "
-    "more than chance allows after so many tries.",
+    "right": "chosen on held-out images, and better by more than chance allows.",
     "empty": "the list is empty. Have your runs been recorded?",
     "foreign": "a run is not one of `python -m d2lext.train`: it has no {found}.",
     "data": "some runs are on other data than the sample: {found}.",
     "budget": "a run may see {wanted:,} images; one has seen {found:,}.",
     "net": "a run has a net of {found:,} parameters; the lesson's has {wanted:,}.",
-    "unconfirmed": "all runs are on held-out images. Confirm the settings that you "
-    "chose: other seeds, without --num-val.",
+    "unconfirmed": "confirm the settings chosen: other seeds, without --num-val.",
     "several": "the runs on test images are of different settings. Confirm one.",
     "same": "that is the lesson's own policy; find another.",
-    "unchosen": "there is no run of these settings on held-out images: choose there "
-    "(--num-val 1000), not on the test images.",
+    "unchosen": "no run of these settings is on held-out images (--num-val 1000).",
     "better": "on held-out images {found} did better, {wanted:.1f}%. Confirm that.",
     "fresh": "seeds {found} were used to choose already. Confirm with others.",
     "few": "there are {found} different seeds on test images. Train at least {wanted}.",
     "lower": "the mean test accuracy is {found:.1f}%, the lesson's {wanted:.1f}%.",
-    "noise": "{found:.1f}% is more than the lesson's {wanted:.1f}%, but with this "
-    "spread, and after {tries} tries, {spread:.1f} points more may be chance.",
+    "noise": "{found:.1f}% is more than the lesson's {wanted:.1f}%, but after {tries} "
+    "tries {spread:.1f} points more may be chance.",
 }
 SEEDS = 5
 SHUFFLES = 20_000

@@ -10,8 +10,7 @@ WORDS = {
     "plain": "that is the answer for the images as they are, alone.",
     "mirrored": "that is the answer for the mirrored images, alone.",
     "logits": "that is the mean *before* softmax. Take probabilities, then the mean.",
-    "images": "that is the answer for the mean of the two images. Give net both, one "
-    "after the other.",
+    "images": "that is the answer for the mean image. Give net one after the other.",
     "classes": "softmax was taken over the images; take it over the classes.",
     "sum": "the rows add up to 2. Take the mean, not the sum.",
     "labels": "return probabilities, not the classes guessed.",

@@ -8,12 +8,11 @@ WORDS = {
     "right": "each image has its own place, and every place is as likely.",
     "mixed": "a crop should be one connected piece of the image with its number.",
     "channels": "the channels of an image are cropped at different places.",
-    "together": "all images are cropped at the same row or column. Draw both for "
-    "each image.",
+    "together": "all images have the same row or column. Draw both for each image.",
     "diagonal": "row and column are always the same number. Draw both.",
     "first": "the crop never begins at the first row or column.",
-    "last": "the last row or column is never reached: h - size + 1 rows are "
-    "possible beginnings, and randint's upper end is not drawn.",
+    "last": "the crop never ends at the last row or column. It can begin at "
+    "h - size + 1 rows, and randint leaves out its upper end.",
     "uneven": "some places are drawn more often than others.",
 }
 
@@ -22,10 +21,8 @@ def check(answer: ex.Answer) -> None:
     _places(answer, 3, 5, 4, 2)
     (size,), few_many = ex.integers(2, 5), sorted(ex.integers(3, 6, 2))
     for down, across in (few_many, few_many[::-1]):  # places there are
-        calls = [
-            _places(answer, ex.N, size + down - 1, size + across - 1, size)
-            for _ in range(2)
-        ]
+        shape = size + down - 1, size + across - 1, size
+        calls = [_places(answer, ex.N, *shape) for _ in range(2)]
         _judge(*calls, down, across)
     for height, width, size in ((4, 6, 4), (6, 4, 4), (3, 3, 3), (4, 5, 1)):
         _places(answer, 2, height, width, size)  # one row, one column, one place
@@ -53,6 +50,7 @@ def _judge(first: torch.Tensor, second: torch.Tensor, down: int, across: int) ->
     ex.refuse("diagonal", torch.equal(rows, columns))
     ex.refuse("first", first.min(1).values.any())
     ex.refuse("last", rows.max() < down - 1 or columns.max() < across - 1)
-    places = torch.cat([first, second], 1).T @ torch.tensor([across, 1])
-    ex.refuse("pattern", ex.patterned(places, down * across))
+    both = torch.cat([first, second], 1)  # (2, 2 * n)
+    places = both.T @ torch.tensor([across, 1])
+    ex.refuse("pattern", ex.patterned(*both))
     ex.refuse("uneven", not ex.even(places.bincount(minlength=down * across)))

@@ -8,24 +8,20 @@ WORDS = {
     "right": "each image has its own lambda, and its label has it too.",
     "one": "all images have the same lambda. Draw n of them.",
     "swapped": "lam belongs to the second image here; it is the share of x.",
-    "labels": "y_b is not the label of the image that was mixed in. Use one "
-    "permutation for both.",
+    "labels": "y_b is not of the image mixed in. Use one permutation for both.",
     "partners": "an image was mixed in several times, or never. Use a permutation.",
     "range": "lambda should lie between 0 and 1; found {found}.",
     "unmixed": "the images come back as they were. Mix each with a partner.",
-    "formula": "the mixture is not lam * x + (1 - lam) * x[index], with the "
-    "lam that is returned.",
-    "mean": "the mean lambda should be 0.5, found {found:.2f} for alpha {alpha}. Is it "
-    "Beta(alpha, alpha)?",
-    "beta": "lambda has the wrong spread for alpha {alpha}: its variance should be "
-    "{wanted:.3f}, found {found:.3f}. Is it Beta(alpha, alpha)?",
+    "formula": "it is not lam * x + (1 - lam) * x[index], with the lam returned.",
+    "mean": "for alpha {alpha} the mean lambda should be 0.5, found {found:.2f}.",
+    "beta": "for alpha {alpha} lambda should have a variance of {wanted:.3f}, found "
+    "{found:.3f}. Is it Beta(alpha, alpha)?",
 }
-BINS = 10
 
 
 def check(answer: ex.Answer) -> None:
     _lams(answer, 12, 1.0)
-    for n, alpha in ((600, 0.5), (601, 0.2), (600, 2.0), (601, 1.0)):
+    for n, alpha in ((1000, 0.5), (1001, 0.2), (1000, 2.0), (1001, 1.0)):
         lams = [_lams(answer, n, alpha) for _ in range(3)]
         ex.refuse("frozen", torch.equal(lams[0], lams[1]))
         _judge(torch.cat(lams), alpha)
@@ -33,7 +29,8 @@ def check(answer: ex.Answer) -> None:
 
 def _judge(lam: torch.Tensor, alpha: float) -> None:
     n, mean, variance = len(lam), lam.mean().item(), 1 / (4 * (2 * alpha + 1))
-    off = abs(mean - 0.5) > ex.SIGMAS * (variance / n) ** 0.5
+    sigmas, tails = ex.SIGMAS / n**0.5, (2 - 6 / (2 * alpha + 3)) ** 0.5
+    off = abs(mean - 0.5) > sigmas * variance**0.5
     ex.refuse("mean", off, found=mean, alpha=alpha)
     right = torch.distributions.Beta(alpha, alpha).sample((20_000,)).sort().values
     # The largest distance between the two distributions: by chance beyond this once
@@ -41,8 +38,9 @@ def _judge(lam: torch.Tensor, alpha: float) -> None:
     below = torch.searchsorted(right, lam.sort().values.float()) / len(right)
     distance = (below - torch.linspace(0, 1, n)).abs().max()
     wrong, found = distance > 3.3 * (1 / n + 1 / len(right)) ** 0.5, lam.var().item()
+    wrong |= abs(found - variance) > sigmas * tails * variance
     ex.refuse("beta", wrong, wanted=variance, found=found, alpha=alpha)
-    ex.refuse("pattern", ex.patterned(lam.argsort().argsort() * BINS // n, BINS))
+    ex.refuse("pattern", ex.patterned(lam))
 
 
 def _lams(answer: ex.Answer, n: int, alpha: float) -> torch.Tensor:

@@ -10,11 +10,10 @@ WORDS = {
     "right": "every example once, on one process, in an order that all agree on.",
     "missing": "with {size} processes {found} of {n} examples are left out.",
     "twice": "with {size} processes {found} of {n} examples come more than once. Do "
-    "the processes shuffle with the same seed?",
-    "padded": "{found} examples are dealt twice, to make the shares equal. Let the "
-    "shares differ by one instead.",
-    "fixed": "a process has the same examples for every seed, or examples that always "
-    "come together. Shuffle all of them first, then deal.",
+    "all shuffle with the same seed?",
+    "padded": "{found} examples are dealt twice. Let the shares differ by one instead.",
+    "fixed": "some examples are always together, or with one process. Shuffle all, "
+    "then deal.",
     "unshuffled": "the examples come in their order. Shuffle, with the seed.",
     "seed": "another seed gives the same order.",
     "uneven": "the shares differ by {found} examples; 1 is the most that is needed.",

@@ -7,11 +7,9 @@ from d2lext.course import exercises as ex
 WORDS = {
     "right": "found among the true ones, and true among the found ones.",
     "swapped": "the two are exchanged: recall comes first.",
-    "accuracy": "one of them is the accuracy: the share of right answers, which "
-    "is high as soon as positives are rare.",
+    "accuracy": "one of them is the accuracy, which is high where positives are rare.",
     "negatives": "one of them is computed for the negatives.",
-    "nan": "where nothing is found, or nothing is there, the number should be 0; "
-    "found {found}.",
+    "nan": "where nothing is found, or nothing is there, take 0; found {found}.",
 }
 
 
