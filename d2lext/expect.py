@@ -5,6 +5,7 @@ value does not fit, it raises TypeError or ValueError: the name, what was expect
 came instead and, where there is one, the way out.
 """
 
+import contextlib
 import inspect
 import json
 import math
@@ -67,10 +68,8 @@ def integers(
     name: str, value: object, lengths: Sequence[int], low: float = 1
 ) -> tuple[int, ...]:
     """A tuple of integers >= low, of one of these lengths; one alone stands for two."""
-    values = _listed(value)
-    values = (
-        [value] * 2 if _whole(value) else values * 2 if len(values) == 1 else values
-    )
+    values = [value] if _whole(value) else _listed(value)
+    values = values * 2 if len(values) == 1 else values
     fits = len(values) in lengths and all(_whole(v) and v >= low for v in values)
     limit = f" {_bounds(low, math.inf)}" if low > -math.inf else ""
     counts = " or ".join(map(str, lengths))
@@ -88,8 +87,8 @@ def number(name: str, value: object, low: float = 0, high: float = math.inf) -> 
 def numbers(
     name: str, value: object, counts: Sequence[int] = (3,), positive: bool = False
 ) -> tuple[float, ...]:
-    """A tuple of finite numbers, so many; > 0 if `positive`. A tensor will do."""
-    values = _listed(value)
+    """So many finite numbers, > 0 if `positive`; a tensor or one alone will do."""
+    values = [value] if _finite(value) else _listed(value)
     fits = len(values) in counts and all(map(_finite, values))
     fits = fits and (min(values) > 0 or not positive)
     wanted = " or ".join(map(str, counts)) + " finite numbers" + " > 0" * positive
@@ -99,10 +98,7 @@ def numbers(
 
 def fill(name: str, value: object) -> tuple[float, ...]:
     """What to paint with: a number, or one for each channel."""
-    values = (value,) if _finite(value) else tuple(_listed(value))
-    fits = 0 < len(values) <= 4 and all(map(_finite, values))
-    _need(fits, name, "a finite number, or one for each channel", repr(value))
-    return values
+    return numbers(name, value, (1, 2, 3, 4))
 
 
 def per_channel(name: str, values: Sequence[float], X: torch.Tensor) -> Sequence[float]:
@@ -123,9 +119,7 @@ def chances(name: str, value: object, n: int) -> tuple[float, ...]:
 
 def probability(name: str, value: object) -> float:
     """A number from 0 to 1."""
-    fits = _finite(value) and 0 <= value <= 1
-    _need(fits, name, "a probability from 0 to 1", repr(value))
-    return value
+    return number(name, value, 0, 1)
 
 
 def interval(name: str, value: object, low: float, high: float) -> tuple[float, float]:
@@ -147,8 +141,7 @@ def choice(name: str, value: object, options: Sequence) -> object:
 
 def at_least(name: str, values: Sequence, count: int) -> Sequence:
     """A sequence of `count` values or more."""
-    if len(values) < count:
-        raise ValueError(f"{name}: expected {count}, got {len(values)}")
+    _need(len(values) >= count, name, count, len(values))
     return values
 
 
@@ -182,17 +175,15 @@ def function(name: str, value: object, like: str) -> Callable:
 def criterion(value: object, pred: torch.Tensor, y: torch.Tensor) -> Callable:
     """A loss that can be called with (pred, y)."""
     called = function("criterion", value, "nn.CrossEntropyLoss()")
-    try:
-        inspect.signature(
-            called.forward if isinstance(called, nn.Module) else called
-        ).bind(pred, y)
-    except TypeError as error:
-        raise TypeError(
-            f"criterion: is called with two arguments, (pred, y), and here: {error}; "
-            "wrap it, lambda pred, y: ..."
-        ) from None
-    except ValueError:
-        pass  # a function in C does not tell
+    with contextlib.suppress(ValueError):  # a function in C does not tell
+        signature = inspect.signature(getattr(called, "forward", called))
+        try:
+            signature.bind(pred, y)
+        except TypeError as error:
+            words = f"is called with two arguments, (pred, y), and here: {error}"
+            raise TypeError(
+                f"criterion: {words}; wrap it, lambda pred, y: ..."
+            ) from None
     return called
 
 
@@ -208,11 +199,11 @@ def generator(value: object, name: str = "generator") -> torch.Generator | None:
 
 def no_worker(value: torch.Generator | None) -> torch.Generator | None:
     """A generator outside of worker processes: each would repeat its draws."""
-    if value is not None and get_worker_info() is not None:
-        raise RuntimeError(
-            "generator: every worker would repeat its draws; expected num_workers=0, "
-            "which is faster here anyway"
-        )
+    fits, wanted = value is None or get_worker_info() is None, "num_workers=0 beside it"
+    got = "a worker, and every worker would repeat its draws"
+    _need(
+        fits, "generator", f"{wanted}, which is faster here anyway", got, RuntimeError
+    )
     return value
 
 
@@ -221,16 +212,12 @@ def transforms(value: object, base: type) -> Sequence:
     fits = isinstance(value, Sequence)
     _need(fits, "transforms", "a list of them", type(value).__name__, TypeError)
     for i, t in enumerate(value):
-        if not isinstance(t, base):
-            raise TypeError(
-                f"transforms[{i}]: expected a transform of d2lext.batch, got "
-                f"{type(t).__name__} of {type(t).__module__}; leave out ToTensor (the "
-                "data set divides by 255), and wrap others, PerImage(...)"
-            )
+        name, got = f"transforms[{i}]", f"{type(t).__name__} of {type(t).__module__}"
+        got += "; leave out ToTensor (the data set divides by 255), and wrap others, "
+        wanted = "a transform of d2lext.batch"
+        _need(isinstance(t, base), name, wanted, f"{got}PerImage(...)", TypeError)
         if t.generator is not None:
-            raise ValueError(
-                f"transforms[{i}]: has a generator; give it to the outermost Compose"
-            )
+            raise ValueError(f"{name}: has a generator; give the outermost Compose one")
     return value
 
 
@@ -243,10 +230,10 @@ def colors_first(transforms: Sequence) -> Sequence:
     """Whole-batch transforms, those that need colours before any that normalizes."""
     for i, t in enumerate(transforms):
         if t.colors and any(s.normalizes for s in transforms[:i]):
-            raise ValueError(
-                f"transforms[{i}]: {type(t).__name__} needs colours from 0 to 1; put "
-                "Normalize behind it"
+            words = (
+                f"{type(t).__name__} needs colours from 0 to 1; put Normalize behind"
             )
+            raise ValueError(f"transforms[{i}]: {words} it")
     return transforms
 
 
@@ -266,12 +253,10 @@ def image(img: object, name: str = "img") -> Image.Image:
     if isinstance(img, torch.Tensor):
         X = img.detach().cpu()
         X = (X.float() if X.is_floating_point() else X).numpy()
-    if not isinstance(X, np.ndarray) or X.dtype.kind not in "iuf":
-        of = f" of {img.dtype}" if hasattr(img, "dtype") else ""
-        raise TypeError(
-            f"{name}: expected an image (a PIL image, or a tensor or array of "
-            f"numbers), got {type(img).__name__}{of}"
-        )
+    fits = isinstance(X, np.ndarray) and X.dtype.kind in "iuf"
+    got = type(img).__name__ + (f" of {img.dtype}" if hasattr(img, "dtype") else "")
+    wanted = "an image (a PIL image, or a tensor or array of numbers)"
+    _need(fits, name, wanted, got, TypeError)
     if X.ndim == 3 and X.shape[-1] not in CHANNELS and X.shape[0] in CHANNELS:
         X = X.transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
     fits = X.ndim == 2 or (X.ndim == 3 and X.shape[2] in CHANNELS)
@@ -283,12 +268,10 @@ def image(img: object, name: str = "img") -> Image.Image:
 
 def _bytes(X: np.ndarray, name: str) -> np.ndarray:
     if X.dtype.kind == "f":
-        if np.nan_to_num(X).max() > 2:
-            raise ValueError(
-                f"{name}: expected floats from 0 to 1, got up to {X.max():.0f}; "
-                "divide by 255?"
-            )
-        X = (np.nan_to_num(X).clip(0, 1) * 255).round()
+        X = np.nan_to_num(X)
+        got = f"up to {X.max():.0f}; divide by 255?"
+        _need(X.max() <= 2, name, "floats from 0 to 1", got)
+        X = (X.clip(0, 1) * 255).round()
     fits = X.min() >= 0 and X.max() <= 255
     _need(fits, name, "integers from 0 to 255", f"{X.min()} to {X.max()}")
     return X.astype(np.uint8)
@@ -320,11 +303,8 @@ def batch(X: object, channels: Sequence[int] = (1, 2, 3, 4)) -> torch.Tensor:
 def colors(X: torch.Tensor) -> torch.Tensor:
     """A batch whose floats lie between 0 and 1."""
     low, high = (0, 1) if X.dtype == torch.uint8 else map(float, X.aminmax())
-    if low < -1e-3 or high > 1 + 1e-3:
-        raise ValueError(
-            f"X: expected floats from 0 to 1, got {low:g} to {high:g}; divide images "
-            "of 0 to 255 by 255, and normalize last"
-        )
+    got = f"{low:g} to {high:g}; divide images of 0 to 255 by 255, and normalize last"
+    _need(low >= -1e-3 and high <= 1 + 1e-3, "X", "floats from 0 to 1", got)
     return X
 
 
@@ -351,12 +331,9 @@ def labels(name: str, y: object, n: int) -> torch.Tensor:
 
 def floats(name: str, x: object) -> torch.Tensor:
     """A tensor of floats."""
-    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
-        got = getattr(x, "dtype", type(x).__name__)
-        raise TypeError(
-            f"{name}: expected a tensor of floats, got {got}; images of uint8 become "
-            "floats from 0 to 1 by d2lext.batch.to_float"
-        )
+    fits = isinstance(x, torch.Tensor) and x.is_floating_point()
+    got = f"{getattr(x, 'dtype', type(x).__name__)}; d2lext.batch.to_float makes floats"
+    _need(fits, name, "a tensor of floats", f"{got} of uint8", TypeError)
     return x
 
 
@@ -408,44 +385,38 @@ def targets(y: object, pred: torch.Tensor) -> torch.Tensor:
     Probabilities are floats of the shape of pred, such as one-hot or mixed labels. On a
     GPU the values are not looked at: that would make every step wait for it.
     """
-    shape = tuple(pred.shape)
-    if pred.ndim < 2 or shape[1] < 2:
-        raise ValueError(
-            f"net: expected outputs (n, classes), of two classes or more, got {shape}; "
-            "its accuracy is not defined"
-        )
-    soft = isinstance(y, torch.Tensor) and y.is_floating_point()
-    index = shape[:1] + shape[2:]
-    if not isinstance(y, torch.Tensor) or y.shape != (shape if soft else index):
-        raise ValueError(
-            f"y: expected class indices, integers of shape {index}, or their "
-            f"probabilities, floats of shape {shape}; got {_kind(y)}"
-        )
+    shape, fits = tuple(pred.shape), pred.ndim >= 2 and pred.shape[1] >= 2
+    wanted = "outputs (n, classes), of two classes or more"
+    _need(fits, "net", wanted, f"{shape}; its accuracy is not defined")
+    tensor, index, classes = (
+        isinstance(y, torch.Tensor),
+        shape[:1] + shape[2:],
+        shape[1],
+    )
+    soft = tensor and y.is_floating_point()
+    wanted = f"class indices, integers of shape {index}, or their probabilities, floats"
+    fits = tensor and y.shape == (shape if soft else index)
+    _need(fits, "y", f"{wanted} of shape {shape}", _kind(y))
     if y.device.type != "cpu":
         return y
     low, high = (y.sum(1) if soft else y).aminmax()
-    if soft and not (y.min() >= 0 and low > 0.99 and high < 1.01):
-        raise ValueError(
-            f"y: expected probabilities of {shape[1]} classes, which sum to 1; got "
-            f"sums from {low:.2f} to {high:.2f}, and {y.min():.2f} as the least"
-        )
-    if not soft and (low < 0 or high >= shape[1]):
-        raise ValueError(
-            f"y: expected labels from 0 to {shape[1] - 1}, since net has {shape[1]} "
-            f"outputs; got {low} to {high}"
-        )
+    if soft:
+        fits = y.min() >= 0 and low > 0.99 and high < 1.01
+        got = f"sums from {low:.2f} to {high:.2f}, and {y.min():.2f} as the least"
+        _need(fits, "y", f"probabilities of {classes} classes, which sum to 1", got)
+    else:
+        wanted = f"labels from 0 to {classes - 1}, since net has {classes} outputs"
+        _need(low >= 0 and high < classes, "y", wanted, f"{low} to {high}")
     return y
 
 
 def losses(l: torch.Tensor, y: torch.Tensor, loss: Callable) -> torch.Tensor:
     """What `loss` returned for labels y: one value per label."""
     index = y.shape[:1] + y.shape[2:] if y.is_floating_point() else y.shape
-    if l.shape not in (y.shape, index):
-        got = "one for all" if l.ndim == 0 else f"shape {tuple(l.shape)}"
-        raise ValueError(
-            f"loss: expected one value per example, shape {tuple(index)}, got {got}; "
-            'make it with reduction="none"'
-        )
+    got = "one for all" if l.ndim == 0 else f"shape {tuple(l.shape)}"
+    wanted = f"one value per example, shape {tuple(index)}"
+    fits, got = l.shape in (y.shape, index), f'{got}; make it with reduction="none"'
+    _need(fits, "loss", wanted, got)
     if getattr(loss, "ignore_index", -1) >= 0:
         raise ValueError(
             f"loss: ignore_index={loss.ignore_index} leaves examples out of the loss, "
@@ -466,11 +437,8 @@ def devices(value: object) -> list[torch.device]:
         found = [torch.device(d) for d in several]
     except (RuntimeError, TypeError):
         found = []
-    if not found:
-        raise ValueError(
-            'devices: expected one or several of "cpu", "cuda:0", "mps" and the like, '
-            f"got {value!r}"
-        )
+    wanted = 'one or several of "cpu", "cuda:0", "mps" and the like'
+    _need(found, "devices", wanted, repr(value))
     return found
 
 
@@ -496,10 +464,9 @@ def shares(examples: int, batches: int, processes: int) -> int:
     """Examples in the smallest of so many batches, at least one for each process."""
     smallest = examples // batches
     if smallest < processes:
-        raise ValueError(
-            f"batch_size: {examples} examples in {batches} batches leave {smallest} "
-            f"for {processes} processes; take larger batches or fewer processes"
-        )
+        words = f"{examples} examples in {batches} batches leave {smallest} for "
+        words += f"{processes} processes; take larger batches or fewer processes"
+        raise ValueError(f"batch_size: {words}")
     return smallest
 
 
@@ -508,11 +475,8 @@ def device(name: str, value: object) -> torch.device:
     try:
         return torch.empty(0, device="cpu" if value is None else value).device
     except (RuntimeError, AssertionError, TypeError) as error:
-        why = str(error).partition("\n")[0]
-        raise ValueError(
-            f"{name}: expected a device of this machine, such as 'cpu', got {value!r} "
-            f"({why})"
-        ) from None
+        got = f"{value!r} ({str(error).partition(chr(10))[0]})"
+        _need(False, name, "a device of this machine, such as 'cpu'", got)
 
 
 def initialized(net: nn.Module) -> nn.Module:
@@ -529,10 +493,8 @@ def on_device(net: nn.Module, device: torch.device) -> nn.Module:
     """A net on this kind of device."""
     first = next(net.parameters(), None)
     if first is not None and first.device.type != device.type:
-        raise ValueError(
-            f"net: is on {first.device}, but the data go to {device}; move it first, "
-            f'net.to("{device}")'
-        )
+        words = f'the data go to {device}; move it first, net.to("{device}")'
+        raise ValueError(f"net: is on {first.device}, but {words}")
     return net
 
 
@@ -558,9 +520,8 @@ def record(name: str, value: object) -> dict:
 
 def not_empty(name: str, data_iter: object) -> object:
     """Something with a length > 0, such as a DataLoader or a list of batches."""
-    wanted = "batches with a length, such as a DataLoader or a list"
-    fits = hasattr(data_iter, "__len__")
-    _need(fits, name, wanted, type(data_iter).__name__, TypeError)
+    wanted, got = "batches with a length, a DataLoader or a list", _kind(data_iter)
+    _need(hasattr(data_iter, "__len__"), name, wanted, got, TypeError)
     if len(data_iter) == 0:
         raise ValueError(f"{name}: has no batches")
     return data_iter
