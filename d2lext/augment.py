@@ -10,10 +10,10 @@ import functools
 import inspect
 import math
 from collections.abc import Sequence
-from numbers import Real
 
 import torch
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 from torch.utils.data._utils.collate import default_collate_fn_map
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as TF
@@ -21,32 +21,6 @@ from torchvision.tv_tensors import TVTensor
 
 import d2lext
 from d2lext import expect
-
-__all__ = [
-    "Batch",
-    "ColorJitter",
-    "Normalize",
-    "PerImage",
-    "RandAugment",
-    "RandomAffine",
-    "RandomApply",
-    "RandomChoice",
-    "RandomErasing",
-    "RandomRotation",
-    "Transform",
-    "TrivialAugmentWide",
-    "by_choice",
-    "constant",
-    "cut_one_by_one",
-    "draw_boxes",
-    "draw_place",
-    "full_precision",
-    "onto",
-    "pick",
-    "resized_one_by_one",
-    "to_float",
-    "uniform",
-]
 
 PADDINGS = ("constant", "edge", "reflect", "symmetric")
 
@@ -73,16 +47,9 @@ def onto(device: torch.device, *tensors: torch.Tensor) -> list[torch.Tensor]:
 
 
 def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """Numbers as float32 (n, 1, 1) on a device, to which they are copied once."""
-    made = _constant.__wrapped__ if torch.compiler.is_compiling() else _constant
-    return made(values, device)
-
-
-@functools.cache
-def _constant(values, device):
-    with torch.inference_mode(False):  # others may need them for gradients
-        x = torch.tensor(values, dtype=torch.float32, device="cpu").view(-1, 1, 1)
-        return onto(device, x)[0]
+    """Numbers as float32 (n, 1, 1) on a device."""
+    x = torch.tensor(values, dtype=torch.float32, device="cpu").view(-1, 1, 1)
+    return onto(device, x)[0]
 
 
 def pick(X: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
@@ -212,17 +179,6 @@ _KNOBS = ("brightness", "contrast", "saturation", "hue")
 _GRAY = {1: (1.0,), 3: (0.2989, 0.587, 0.114)}
 
 
-def _knob(name, value, center, high):
-    """The range of a factor; None if it would change nothing."""
-    if value is None:
-        return None
-    if isinstance(value, Real):
-        x = expect.number(name, value)
-        value = (center - x if center == 0 else max(center - x, 0), center + x)
-    value = expect.interval(name, value, -high if center == 0 else 0, high)
-    return None if value == (center, center) else value
-
-
 class ColorJitter(Transform):
     """Change brightness, contrast, saturation and hue, in random order; float32.
 
@@ -234,13 +190,16 @@ class ColorJitter(Transform):
     colors = True
 
     def __init__(self, brightness=None, contrast=None, saturation=None, hue=None):
-        self.brightness = _knob("brightness", brightness, 1, math.inf)
-        self.contrast = _knob("contrast", contrast, 1, math.inf)
-        self.saturation = _knob("saturation", saturation, 1, math.inf)
-        self.hue = _knob("hue", hue, 0, 0.5)
+        theirs = v2.ColorJitter(brightness, contrast, saturation, hue)
+        for name in _KNOBS:  # None where it would change nothing
+            if (ends := getattr(theirs, name)) is not None:
+                ends = expect.interval(name, ends, -0.5, math.inf)
+            setattr(self, name, ends)
 
     def draw(self, n, height, width, generator=None):
-        params = {"order": uniform(0, 1, (n, 4), generator).argsort(1)}
+        used = [k for k in range(4) if k == 3 or getattr(self, _KNOBS[k])]
+        order = uniform(0, 1, (n, 4), generator)[:, used].argsort(1)
+        params = {"order": torch.tensor(used, device="cpu")[order]}
         for name in _KNOBS:
             if (ends := getattr(self, name)) is not None:
                 params[name] = uniform(*ends, n, generator)
@@ -249,14 +208,10 @@ class ColorJitter(Transform):
     def apply(self, X, params):
         # So many images at once that their numbers stay in a core's cache.
         size = max(1, 2**17 // X[0, 0].numel()) if X.device.type == "cpu" else len(X)
-        order = params["order"]
-        kept = sum(order == k for k in range(4) if k == 3 or _KNOBS[k] in params)
-        first = kept.sort(dim=1, descending=True, stable=True).indices
-        order = order.gather(1, first[:, : len({*params, "hue"}) - 1])  # (n, turns)
         ones = torch.ones(len(X), dtype=torch.float32, device="cpu")
         factors = torch.stack([params.get(name, ones) for name in _KNOBS], 1)  # (n, 4)
-        parts = zip(X.split(size), order.split(size), factors.split(size), strict=True)
-        done = [_jitter(*part, "hue" in params) for part in parts]
+        parts = (t.split(size) for t in (X, params["order"], factors))
+        done = [_jitter(*part, "hue" in params) for part in zip(*parts, strict=True)]
         return done[0] if len(done) == 1 else torch.cat(done)
 
 
@@ -271,36 +226,31 @@ def _jitter(X, order, factors, hue):
     order, factors = order[i], factors[i]
     k = torch.arange(order.shape[1] - 1, device="cpu")  # of the matrices
     knobs = order.gather(1, k + (k >= place[:, None]))  # all but hue
-    M, shift = _matrices(knobs, factors.gather(1, knobs), X.shape[1])
+    f = factors.gather(1, knobs)
+    shift, mixed = ((1 - f) * (knobs == k) for k in (1, 2))  # contrast, saturation
+    gray = constant(_GRAY[X.shape[1]], f.device).flatten()
+    eye = torch.eye(len(gray), dtype=f.dtype, device="cpu")
+    M = f[..., None, None] * eye + mixed[..., None, None] * gray  # (n, turns, c, c)
     later = place > k[:, None]  # (turns, n)
-    M, shift, f, back = onto(X.device, M, shift, factors[:, 3], i.argsort())
-    X = to_float(pick(X, i))
-    X = _turn(X, M, shift, later, last=True)
+    *turns, f, back = onto(X.device, M, shift, gray, factors[:, 3], i.argsort())
+    X = _turn(to_float(pick(X, i)), *turns, later, last=True)
     if hue and X.shape[1] == 3:
         X = _hue(X, f.view(-1, 1, 1, 1))
-    return pick(_turn(X, M, shift, ~later, last=False), back)
+    return pick(_turn(X, *turns, ~later, last=False), back)
 
 
-def _matrices(knobs, f, channels):
-    """The turns: matrices (n, turns, c, c), and how much of the mean grey they add."""
-    contrast, saturation = ((1 - f) * (knobs == k) for k in (1, 2))
-    eye = torch.eye(channels, dtype=f.dtype, device="cpu")
-    gray = constant(_GRAY[channels], f.device).view(-1)  # for each row of a matrix
-    M = f[..., None, None] * eye + saturation[..., None, None] * gray
-    return M, contrast
+def _turn(X, M, shift, gray, due, last):
+    """Apply matrix k to the images for which due[k] holds, the last or first ones.
 
-
-def _turn(X, M, shift, due, last):
-    """Apply matrix k to the images for which due[k] holds, the last or first ones."""
-    gray = constant(_GRAY[X.shape[1]], X.device)
+    shift: how much of the mean gray value matrix k adds, (n, turns).
+    """
     for k, whom in enumerate(due):
         compiled = torch.compiler.is_compiling()  # lengths may not depend on values
         count = len(X) if compiled else int(whom.sum())
         s = slice(len(X) - count, None) if last else slice(count)
-        offset = (X[s].mean((2, 3), keepdim=True) * gray).sum((1, 2)) * shift[
-            s, k, None
-        ]
-        Y = torch.baddbmm(offset[..., None], M[s, k], X[s].flatten(2)).view_as(X[s])
+        offset = (X[s].mean((2, 3)) * gray).sum(1) * shift[s, k]
+        Y = torch.baddbmm(offset.view(-1, 1, 1), M[s, k], X[s].flatten(2))
+        Y = Y.view_as(X[s])
         if compiled:
             X = torch.where(*onto(X.device, whom.view(-1, 1, 1, 1)), Y.clamp(0, 1), X)
         elif Y.requires_grad:
@@ -338,9 +288,10 @@ class Normalize(Transform):
         return {}
 
     def apply(self, X, params):
-        expect.per_channel("mean", self.mean, X)
-        expect.per_channel("std", self.std, X)
-        mean, std = constant(self.mean, X.device), constant(self.std, X.device)
+        mean, std = (
+            constant(expect.per_channel(name, getattr(self, name), X), X.device)
+            for name in ("mean", "std")
+        )
         return (to_float(X) - mean).div_(std)
 
 
@@ -368,9 +319,8 @@ class RandomErasing(Transform):
         top, left = (draw_place(s, generator) for s in (height - h, width - w))
         params = {"top": top, "left": left, "height": h, "width": w}
         if self.value == "random":
-            params["seed"] = torch.randint(
-                2**62, (n,), generator=generator, device="cpu"
-            )
+            seed = torch.randint(2**62, (n,), generator=generator, device="cpu")
+            params["seed"] = seed
         return params
 
     def apply(self, X, params):
@@ -379,42 +329,26 @@ class RandomErasing(Transform):
             value = constant(expect.per_channel("value", self.value, X), X.device)
         large = X.device.type == "cpu" and X[0, 0].numel() >= 64 * 64
         if noise or (large and not torch.compiler.is_compiling()):
-            X = to_float(X) if X.dtype == torch.uint8 else X.float().clone()
-            rows = torch.stack(list(params.values()), 1).tolist()
-            for i, (top, left, h, w, *seed) in enumerate(rows):
+            X, boxes = to_float(X.clone()), torch.stack(list(params.values()), 1)
+            for x, (top, left, h, w, *seed) in zip(X, boxes.tolist(), strict=True):
                 if h and w:
-                    box = X[i, :, top : top + h, left : left + w]
+                    box = x[:, top : top + h, left : left + w]
                     box.copy_(_noise(box, *seed) if noise else value)
             return X
-        top, left, h, w = onto(X.device, *params.values())
-        rows = _between(top, h, X.shape[2])[:, None, :, None]
-        columns = _between(left, w, X.shape[3])[:, None, None, :]
-        return torch.where(rows & columns, value, to_float(X))
-
-
-def _between(start, length, n):
-    """Which of n pixels lie in [start, start + length), for each image: (images, n)."""
-    pixels = torch.arange(n, device=start.device) - start[:, None]
-    return (pixels >= 0) & (pixels < length[:, None])
+        top, left, h, w = (t[:, None] for t in onto(X.device, *params.values()))
+        y, x = (torch.arange(k, device=X.device) for k in X.shape[2:])
+        rows, columns = (y >= top) & (y < top + h), (x >= left) & (x < left + w)
+        box = rows[:, None, :, None] & columns[:, None, None]
+        return torch.where(box, value, to_float(X))
 
 
 def _noise(box, seed):
     generator = torch.Generator("cpu").manual_seed(seed)
-    return onto(
-        box.device, torch.empty(box.shape, device="cpu").normal_(generator=generator)
-    )[0]
+    noise = torch.empty(box.shape, device="cpu").normal_(generator=generator)
+    return onto(box.device, noise)[0]
 
 
 # One or the other
-
-
-def rows(params, i):
-    """What was drawn for images i, of what `draw` returned for a batch."""
-    if isinstance(params, torch.Tensor):
-        return params[i]
-    if isinstance(params, dict):
-        return {name: rows(values, i) for name, values in params.items()}
-    return [rows(values, i) for values in params]
 
 
 def by_choice(X, choice, steps) -> torch.Tensor:
@@ -436,31 +370,29 @@ class RandomChoice(Transform):
 
     def __init__(self, transforms: Sequence[Transform], p=None) -> None:
         expect.at_least("transforms", expect.transforms(transforms, Transform), 1)
-        self.transforms, self.p = transforms, p
-        self._chains = [d2lext.batch.Compose([t]) for t in transforms]
-        n = len(self._chains)
+        self.transforms, self.p, n = transforms, p, len(transforms)
         self._weights = expect.chances("p", [1] * n if p is None else p, n)
-        for name in ("colors", "normalizes"):
-            setattr(self, name, any(getattr(t, name) for t in self._chains))
-        self.size = self._chains[0].size
+        self._parts, self.size = transforms, transforms[0].size
+        self.colors = any(t.colors for t in transforms)
+        self.normalizes = any(t.normalizes for t in transforms)
 
     def draw_for(self, i, epoch, height, width, generator=None):
-        expect.one_size("transforms", [t.size or (height, width) for t in self._chains])
+        expect.one_size("transforms", [t.size or (height, width) for t in self._parts])
         weights = torch.tensor(self._weights, dtype=torch.float32, device="cpu")
         choice = torch.multinomial(weights, len(i), True, generator=generator)
-        each = [t.draw_for(i, epoch, height, width, generator) for t in self._chains]
+        each = [t.draw_for(i, epoch, height, width, generator) for t in self._parts]
         return {"choice": choice, "each": each}
 
     def draw(self, n, height, width, generator=None):
-        i = torch.arange(n, device="cpu")
-        return self.draw_for(i, 0, height, width, generator)
+        return self.draw_for(torch.arange(n, device="cpu"), 0, height, width, generator)
 
     def apply(self, X, params):
-        def step(chain, drawn):
-            return lambda X, i: to_float(chain.apply(X, rows(drawn, i)))
+        def step(part, drawn, X, i):
+            return to_float(part.apply(X, tree_map(lambda x: x[i], drawn)))
 
-        steps = map(step, self._chains, params["each"])
-        return by_choice(X, params["choice"], list(steps))
+        each = zip(self._parts, params["each"], strict=True)
+        steps = [functools.partial(step, *one) for one in each]
+        return by_choice(X, params["choice"], steps)
 
 
 class RandomApply(RandomChoice):
@@ -470,10 +402,10 @@ class RandomApply(RandomChoice):
     """
 
     def __init__(self, transforms: Sequence[Transform], p: float = 0.5) -> None:
-        expect.at_least("transforms", expect.transforms(transforms, Transform), 1)
-        super().__init__([d2lext.batch.Compose(transforms), d2lext.batch.Compose([])])
-        self.transforms, self.p = transforms, expect.probability("p", p)
-        self._weights = (p, 1 - p)
+        parts = [d2lext.batch.Compose(transforms), d2lext.batch.Compose([])]
+        expect.at_least("transforms", transforms, 1)
+        super().__init__(parts, (expect.probability("p", p), 1 - p))
+        self.transforms, self.p = transforms, p
 
 
 # Geometry
@@ -497,11 +429,11 @@ def warp(X, matrices, interpolation="nearest", fill=None) -> torch.Tensor:
     """Images whose pixels come from where matrices (n, 2, 3) say; of X's type."""
     (n, c, h, w), kind = X.shape, X.dtype
     X = X if kind == torch.float64 else X.float()
-    y, x = (torch.arange(k, device=X.device).to(X) - (k - 1) / 2 for k in (h, w))
-    places = [x.expand(h, w), y[:, None].expand(h, w), torch.ones_like(x).expand(h, w)]
-    places = torch.stack(places, 2).view(1, h * w, 3)
-    half = torch.tensor([w / 2, h / 2], dtype=X.dtype, device="cpu")
-    (theta,) = onto(X.device, matrices.to(X.dtype).mT / half)  # (n, 3, 2)
+    sides = (torch.arange(k, device=X.device).to(X) - (k - 1) / 2 for k in (h, w))
+    y, x = torch.meshgrid(*sides, indexing="ij")
+    places = torch.stack([x, y, torch.ones_like(x)], 2).view(1, h * w, 3)
+    theta = matrices.to(X.dtype).mT  # (n, 3, 2)
+    (theta,) = onto(X.device, theta / theta.new_tensor([w / 2, h / 2]))
     grid = places.expand(n, -1, -1).bmm(theta).view(n, h, w, 2)
     if fill is not None:
         fill = constant(expect.per_channel("fill", fill, X), X.device).to(X)
@@ -551,9 +483,7 @@ class RandomAffine(Transform):
     def apply(self, X, params):
         h, w = X.shape[2:]
         x, y = self.center or (w / 2, h / 2)
-        center = torch.tensor(
-            [[x - w / 2, y - h / 2]], dtype=torch.float64, device="cpu"
-        )
+        center = params["shear"].new_tensor([[x - w / 2, y - h / 2]])
         matrices = _inverse(**params, center=center)
         return warp(X, matrices, self.interpolation, self.fill)
 
@@ -584,12 +514,6 @@ class RandomRotation(RandomAffine):
 
 # Policies
 
-# Their operations, in torchvision's order. The first ones are moves, by a matrix.
-_MOVES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
-_COLORS = ("Brightness", "Color", "Contrast", "Sharpness")
-_NAMES = ("Identity", *_MOVES, *_COLORS)  # from ShearX on with a random sign
-_NAMES += ("Posterize", "Solarize", "AutoContrast", "Equalize")
-
 
 class TrivialAugmentWide(Transform):
     """One of 14 operations at a random strength for each image, as torchvision's.
@@ -599,7 +523,7 @@ class TrivialAugmentWide(Transform):
 
     channels = (1, 3)
     colors = True
-    num_ops = 1
+    num_ops, magnitude = 1, None  # None: one of its own for each image
 
     def __init__(
         self, num_magnitude_bins=31, interpolation="nearest", fill=None
@@ -612,41 +536,36 @@ class TrivialAugmentWide(Transform):
         """Most shear, shift to the right, down, rotation, change of colour, of bits."""
         return 0.99, 32, 32, 135, 0.99, 6
 
-    def _bins(self, shape, generator):
-        bins = self.num_magnitude_bins
-        return torch.randint(bins, shape, generator=generator, device="cpu")
-
-    def _magnitudes(self, height, width):
-        """Of each operation, in each bin: (operations, bins)."""
-        shear, x, y, angle, color, bits = self._most(height, width)
-        n, how = self.num_magnitude_bins, {"dtype": torch.float32, "device": "cpu"}
-        most = [0, shear, shear, x, y, angle, color, color, color, color]
-        rows = [torch.linspace(0, end, n, **how) for end in most]
-        posterize = (8 - torch.arange(n, **how) / ((n - 1) / bits)).round()
-        solarize = torch.linspace(1, 0, n, **how)
-        return torch.stack([*rows, posterize, solarize, rows[0], rows[0]])
-
     def draw(self, n, height, width, generator=None):
-        shape = n, self.num_ops
-        op = torch.randint(len(_NAMES), shape, generator=generator, device="cpu")
-        m = self._magnitudes(height, width)[op, self._bins(shape, generator)]
-        minus = uniform(0, 1, shape, generator) < 0.5
-        minus &= (op > 0) & (op <= len(_MOVES + _COLORS))
+        how = {"generator": generator, "device": "cpu"}
+        shape, last = (n, self.num_ops), self.num_magnitude_bins - 1
+        op = torch.randint(len(_OPERATIONS), shape, **how)
+        if (bins := self.magnitude) is None:
+            bins = torch.randint(last + 1, shape, **how)
+        shear, x, y, angle, color, bits = self._most(height, width)
+        # Magnitudes in the first bin, and how far from there the last one is.
+        first = (0,) * 10 + (8, 1, 0, 0)
+        way = (0, shear, shear, x, y, angle, *[color] * 4, -bits, -1, 0, 0)
+        first, way = (constant(v, op.device).flatten()[op] for v in (first, way))
+        m = first + bins * way / last
+        m = torch.where(first == 8, m.round(), m)  # bits are whole
+        minus = (uniform(0, 1, shape, generator) < 0.5) & (op > 0) & (op < 10)
         return {"op": op, "magnitude": torch.where(minus, -m, m)}
 
     def apply(self, X, params):
         X = X.clone() if X.dtype == torch.uint8 else X.float()
         for op, m in zip(*(params[k].unbind(1) for k in params), strict=True):
-            steps = [functools.partial(self._step, name, op, m) for name in _NAMES]
-            moves = (op > 0) & (op <= len(_MOVES))  # all of them in one step
+            each = _OPERATIONS.values()
+            steps = [functools.partial(self._step, f, op, m) for f in each]
+            moves = (op > 0) & (op < 6)  # all of them in one step
             X = by_choice(X, torch.where(moves, 1, op), steps)
         return X
 
-    def _step(self, name, op, m, X, i):
-        if name in _MOVES:
+    def _step(self, function, op, m, X, i):
+        if function is None:
             matrices = _moves(op[i], m[i], *X.shape[2:])
             return warp(X, matrices, self.interpolation, self.fill)
-        return _OPERATIONS[name](X, *onto(X.device, m[i].view(-1, 1, 1, 1)))
+        return function(X, *onto(X.device, m[i].view(-1, 1, 1, 1)))
 
 
 class RandAugment(TrivialAugmentWide):
@@ -664,19 +583,16 @@ class RandAugment(TrivialAugmentWide):
     def _most(self, height, width):
         return 0.3, 150.0 / 331.0 * width, 150.0 / 331.0 * height, 30, 0.9, 4
 
-    def _bins(self, shape, generator):
-        return torch.full(shape, self.magnitude, device="cpu")
-
 
 def _moves(op, m, height, width):
     """The matrices of moves (n,) with magnitudes (n,)."""
-    m, zero = m.double(), torch.zeros(len(m), dtype=torch.float64, device="cpu")
-    x, y, right, down, angle = (torch.where(op == k, m, zero) for k in range(1, 6))
+    m = m.double()
+    x, y, right, down, angle = (m * (op == k) for k in range(1, 6))
     shear = torch.stack([x, y], 1)
     shift = torch.stack([right, down], 1).trunc()
-    corner = torch.tensor([-width / 2, -height / 2], dtype=m.dtype, device="cpu")
-    center = corner * (shear != 0).any(1, keepdim=True)  # so does torchvision
-    return _inverse(-angle, shift, zero + 1, shear.atan().rad2deg(), center)
+    center = m.new_tensor([-width / 2, -height / 2])
+    center = center * (shear != 0).any(1, keepdim=True)  # so does torchvision
+    return _inverse(-angle, shift, torch.ones_like(m), shear.atan().rad2deg(), center)
 
 
 def _clip(Y, X):
@@ -718,9 +634,11 @@ def _solarize(X, m):
     return torch.where(m * bound <= X, bound - X, X)
 
 
-# All but the moves: functions of images and magnitudes (n, 1, 1, 1).
+# Functions of images and magnitudes (n, 1, 1, 1), in torchvision's order; moves are
+# None. From ShearX to Sharpness magnitudes have a random sign.
 _OPERATIONS = {
     "Identity": lambda X, m: X,
+    **dict.fromkeys(("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")),
     "Brightness": lambda X, m: _clip(X * (1 + m), X),
     "Color": lambda X, m: X if X.shape[1] == 1 else _blend(X, _gray_image(X), m),
     "Contrast": lambda X, m: _blend(X, _gray_image(X).mean((1, 2, 3), keepdim=True), m),
