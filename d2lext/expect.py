@@ -308,9 +308,15 @@ def colors(X: torch.Tensor) -> torch.Tensor:
     return X
 
 
+def _tensor(value: object) -> torch.Tensor:
+    """Where it is; `torch.as_tensor` would move it to the default device."""
+    there = isinstance(value, torch.Tensor)
+    return value if there else torch.as_tensor(value, device="cpu")
+
+
 def images(name: str, X: object) -> torch.Tensor:
     """Images of a data set: uint8 (n, h, w, c), made of (n, h, w) as well."""
-    X = torch.as_tensor(X)
+    X = _tensor(X)
     X = X[..., None] if X.ndim == 3 else X
     fits = X.dtype == torch.uint8 and X.ndim == 4 and 0 not in X.shape
     wanted = "uint8 images of shape (n, height, width, channels)"
@@ -320,7 +326,7 @@ def images(name: str, X: object) -> torch.Tensor:
 
 def labels(name: str, y: object, n: int) -> torch.Tensor:
     """Labels of n images: class indices (n,) as int64, or numbers (n, classes)."""
-    y = torch.as_tensor(y)
+    y = _tensor(y)
     fits = y.ndim == 2 or (y.ndim == 1 and y.dtype in INTEGERS)
     wanted = f"{n} labels, one for each image: class indices, or ({n}, classes)"
     _need(fits and len(y) == n, name, wanted, _kind(y))

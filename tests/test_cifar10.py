@@ -62,7 +62,7 @@ def test_no_augs_and_v2_do_as_to_tensor():
     assert torch.allclose(images[1], images[2])
 
 
-@pytest.mark.parametrize("augs", [None, TO_FLOAT])
+@pytest.mark.parametrize("augs", [None, TO_FLOAT, batch.RandomVerticalFlip(0)])
 def test_other_defaults_of_torch_change_nothing(augs):
     def first():
         generator = torch.Generator().manual_seed(3)
