@@ -211,31 +211,23 @@ class History(list):
 
 
 # 07_multi_gpu.ipynb: save-sums
-class _Sums:
-    """Of an epoch so far; what a step returned stays on its device."""
+def _means(steps, epoch, device, sync):
+    """Mean loss, accuracy and the number of examples so far, over all processes.
 
-    def __init__(self):
-        self.losses, self.hits, self.examples, self.labels = [], [], 0, 0
-
-    def add(self, y, l, hits):
-        self.losses.append(l)
-        self.hits.append(hits)
-        self.examples += len(y)
-        self.labels += _classes(y).numel()  # more where every pixel has one
-
-    def means(self, epoch, device, sync):
-        """Mean loss, accuracy and the number of examples, over all processes."""
-        here = [torch.stack(s).sum().item() for s in (self.losses, self.hits)]
-        here += [self.examples, self.labels]
-        l, hits, examples, labels = sum_over_processes(here, device, sync)
-        if not math.isfinite(l):
-            bad = (~torch.stack(self.losses).isfinite()).nonzero().flatten().tolist()
-            where = f"step {bad[0] + 1}" if bad else "a step of another process"
-            raise FloatingPointError(
-                f"loss: not finite at {where} of epoch {epoch + 1}; the weights are "
-                "spoilt. Try a smaller lr, and look for inputs that are not finite"
-            )
-        return l / examples, hits / labels, int(examples)
+    steps: of each loss and hits, still on the device, and how many examples and labels.
+    """
+    losses, hits, examples, labels = zip(*steps, strict=True)
+    here = [torch.stack(sums).sum().item() for sums in (losses, hits)]
+    here += [sum(examples), sum(labels)]
+    l, hits, examples, labels = sum_over_processes(here, device, sync)
+    if not math.isfinite(l):
+        bad = (~torch.stack(losses).isfinite()).nonzero().flatten().tolist()
+        where = f"step {bad[0] + 1}" if bad else "a step of another process"
+        raise FloatingPointError(
+            f"loss: not finite at {where} of epoch {epoch + 1}; the weights are "
+            "spoilt. Try a smaller lr, and look for inputs that are not finite"
+        )
+    return l / examples, hits / labels, int(examples)
 
 
 # 07_multi_gpu.ipynb: save-set-epoch
@@ -277,14 +269,15 @@ def train_epochs(
     examples, seconds, start = 0, 0.0, time.perf_counter()
     for epoch in range(first, expect.integer("num_epochs", num_epochs)):
         _set_epoch(train_iter, epoch)
-        sums = _Sums()
+        steps = []
         for i, (X, y) in enumerate(train_iter, 1):
-            sums.add(y, *step(net, X, y, loss, trainer, devices, amp))
+            l, hits = step(net, X, y, loss, trainer, devices, amp)
+            steps.append((l, hits, len(y), _classes(y).numel()))  # or one a pixel
             if scheduler is not None:
                 scheduler.step()
             if i not in marks:
                 continue
-            l, acc, count = sums.means(epoch, device, sync)
+            l, acc, count = _means(steps, epoch, device, sync)
             seconds += time.perf_counter() - start
             test_acc, done = None, examples + count
             if i == num_batches:
@@ -335,8 +328,7 @@ def train_ch13(
     finally:  # also after an interrupt, which then goes on its way
         drawing.update(history, last=True)
         if history and (rank == 0 or not sync):
-            run = describe(net, train_iter, devices[0]) | curves(history)
-            record_run(run | about)
+            record_run(describe(net, train_iter, devices[0]) | curves(history) | about)
             print(draw.closing(history, num_epochs, devices))
     return history
 
@@ -372,6 +364,6 @@ class ShardedBatches(Sampler):
         order = torch.arange(self.num_examples, device="cpu")
         if self.shuffle:
             mix = torch.Generator().manual_seed((self.seed << 20) + self.epoch)
-            order = order[torch.randperm(len(order), generator=mix, device="cpu")]
+            order = torch.randperm(self.num_examples, generator=mix, device="cpu")
         for part in order.tensor_split(self.num_batches):
             yield part.tensor_split(self.world_size)[self.rank].tolist()
