@@ -24,32 +24,30 @@ def fetch(url: str, path: Path, md5: str) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    with FileLock(f"{path}.lock"):  # another process may have fetched it meanwhile
-        if not check_integrity(path, md5):
-            _fetch(url, part, md5)
-            os.replace(part, path)
+    with FileLock(f"{path}.lock"):
+        if check_integrity(path, md5):  # fetched by another process meanwhile
+            return path
+        part.touch()
+        while not check_integrity(part, md5):
+            had = part.stat().st_size
+            try:
+                _fetch_rest(url, part)
+            except (OSError, http.client.HTTPException) as error:
+                if part.stat().st_size > had:
+                    continue
+                raise ConnectionError(
+                    f"{url}: the download stopped after {had / 1e6:.1f} MB ({error}); "
+                    f"try again to go on from there, or put {path.name} into "
+                    f"{path.parent}"
+                ) from error
+            if not check_integrity(part, md5):
+                part.unlink()
+                raise ValueError(
+                    f"{url}: what came is not {path.name} (wrong md5) and was deleted; "
+                    "try again, or use another mirror"
+                )
+        os.replace(part, path)
     return path
-
-
-def _fetch(url: str, part: Path, md5: str) -> None:
-    part.touch()
-    while not check_integrity(part, md5):
-        had = part.stat().st_size
-        try:
-            _fetch_rest(url, part)
-        except (OSError, http.client.HTTPException) as error:
-            if part.stat().st_size > had:
-                continue
-            raise ConnectionError(
-                f"{url}: the download stopped after {had / 1e6:.1f} MB ({error}); try "
-                f"again to go on from there, or put {part.stem} into {part.parent}"
-            ) from error
-        if not check_integrity(part, md5):
-            part.unlink()
-            raise ValueError(
-                f"{url}: what came is not {part.stem} (wrong md5) and was deleted; try "
-                "again, or use another mirror"
-            )
 
 
 def _fetch_rest(url: str, part: Path) -> None:

@@ -5,14 +5,16 @@
 """
 
 import argparse
+import contextlib
 import csv
+import gzip
 import hashlib
 import io
 import json
 import os
-import pickle
 import sys
 import tarfile
+import tempfile
 import uuid
 import zipfile
 import zlib
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, ImageFolder
+from torchvision.datasets.utils import check_integrity
 
 from d2lext.fetch import fetch
 from d2lext.places import COURSE, DATA
@@ -98,10 +101,7 @@ def data_path(name: str) -> Path:
 
 
 def read_cifar10(
-    is_train: bool,
-    root: str | os.PathLike | None = None,
-    download: bool = False,
-    official: type[CIFAR10] = CIFAR10,
+    is_train: bool, root: str | os.PathLike | None = None, download: bool = False
 ) -> Images:
     """Read CIFAR-10 from wherever it is, else the bundled sample.
 
@@ -110,21 +110,25 @@ def read_cifar10(
     for `train/<class>/*.png` or `.jpg` and `test/<class>/...`, and for Kaggle's
     competition (`train/1.png` and `trainLabels.csv`; a fifth is held out for testing).
     Only where there is none, `download` fetches the official archive.
-    D2LEXT_CIFAR10=sample forces the sample, unless `root` is given. official: has the
-    address and the checksums. Raises FileNotFoundError or ValueError, naming the file
-    and the way out, for a folder that is not there and for data that is not right.
+    D2LEXT_CIFAR10=sample forces the sample, unless `root` is given. Raises
+    FileNotFoundError or ValueError, naming the file and the way out, for a folder that
+    is not there and for data that is not right.
     """
     split = "train" if is_train else "test"
     if root is None and os.environ.get(VARIABLE) == "sample":
         return read_sample(split)
     folder = _folder(root, download)
     for place in (folder, *_folders(folder)):
-        found = _read_official(place, is_train, download, official)
+        try:
+            found = _read_official(place, is_train)
+        except ValueError:
+            if not download:
+                raise
+            break
         if found or (found := _read_files(place, split)):
             return found
     if download:
-        download_cifar10(folder, None, official)
-        return _read_official(folder, is_train, False, official)
+        return _read_official(download_cifar10(folder).parent, is_train)
     for patterns, way_out in UNREAD.items():
         if any(path for pattern in patterns for path in folder.glob(pattern)):
             raise ValueError(f"{folder}: {way_out.format(folder)}")
@@ -188,75 +192,55 @@ def _write(path: Path, data: bytes, what: str) -> None:
 # The official version
 
 
-def _read_official(
-    root: Path, is_train: bool, download: bool, official: type[CIFAR10]
-) -> Images | None:
-    """Read the unpacked version, else an archive; None if there is neither."""
-    folder = root / official.base_folder
+def _read_official(root: Path, is_train: bool) -> Images | None:
+    """Read the unpacked version, else unpack an archive; None if there is neither."""
+    folder, files = root / CIFAR10.base_folder, []
+    files += [*CIFAR10.train_list, *CIFAR10.test_list]
+    files += [(CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
     # Browsers call it "cifar-10-python (1).tar.gz", Safari unpacks it to a .tar.
-    archives = sorted(root.glob(official.filename.replace(".tar.gz", "*.tar*")))
-    whole = [path for path in archives if path.suffix in (".gz", ".tar")]
-    paths = [folder, *whole] if folder.is_dir() else whole
-    md5s = dict((*official.train_list, *official.test_list))
+    archives = sorted(root.glob(CIFAR10.filename.replace(".tar.gz", "*.tar*")))
+    paths = [folder] if folder.is_dir() else []
+    paths += [path for path in archives if path.suffix in (".gz", ".tar")]
     for path in paths:
-        parts = _parts(path, md5s)
-        bad = [name for name in md5s if _md5(parts.get(name, b"")) != md5s[name]]
-        if not bad:
-            break
-    if not paths:
-        return None
-    if bad and download:
-        download_cifar10(root, None, official)
-        return _read_official(root, is_train, False, official)
-    if bad:
+        with tempfile.TemporaryDirectory() as unpacked:
+            place = root if path == folder else _unpack(path, unpacked)
+            try:  # reads only what has the right md5
+                official = CIFAR10(place, is_train)
+            except RuntimeError:
+                kept = place / folder.name
+                bad = [
+                    name for name, md5 in files if not check_integrity(kept / name, md5)
+                ]
+                continue
+            for name, _ in files if path != folder else ():
+                data = (place / folder.name / name).read_bytes()
+                _write(folder / name, data, "the unpacked files were")
+        source = Source("official", is_train, len(official), path)
+        return _images(np.ascontiguousarray(official.data), official.targets, source)
+    if paths:
         raise ValueError(
             f"{path}: {', '.join(bad)}: missing, truncated or altered (the md5 is not "
             "CIFAR-10's); delete it and download it again: download=True (into data/: "
             "make cifar10)"
         )
-    if path != folder:
-        for name, data in parts.items():
-            _write(folder / name, data, "the unpacked files were")
-    half = official.train_list if is_train else official.test_list
-    # Only what has the right md5 is unpickled.
-    batches = [pickle.loads(parts[name], encoding="latin1") for name, _ in half]
-    X = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, SIDE, SIDE)
-    y = [label for batch in batches for label in batch["labels"]]
-    source = Source("official", is_train, len(y), path)
-    return _images(np.ascontiguousarray(X.transpose(0, 2, 3, 1)), y, source)
+    return None
 
 
-def download_cifar10(
-    root: str | os.PathLike | None = None,
-    url: str | None = None,
-    official: type[CIFAR10] = CIFAR10,
-) -> Path:
+def _unpack(path: Path, folder: str) -> Path:
+    """Unpack an archive, as far as it can be read: what is missing will be named."""
+    damage = (EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error)
+    with contextlib.suppress(*damage), tarfile.open(path) as archive:
+        archive.extractall(folder, filter="data")
+    return Path(folder)
+
+
+def download_cifar10(root: str | os.PathLike, url: str | None = None) -> Path:
     """Fetch the official archive into `root`; its path. url: a mirror's, or file://."""
-    folder = Path(root or DATA)
+    folder = Path(root)
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{folder}: read-only; name another folder in {VARIABLE}")
-    return fetch(url or official.url, folder / official.filename, official.tgz_md5)
-
-
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
-def _parts(path: Path, names: dict) -> dict[str, bytes]:
-    """The files of CIFAR-10 in a folder or an archive, as far as they can be read."""
-    if path.is_dir():
-        return {n: (path / n).read_bytes() for n in names if (path / n).is_file()}
-    parts = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                name = member.name.rpartition("/")[2]
-                if name in names and member.isfile():
-                    parts[name] = archive.extractfile(member).read()
-    except (EOFError, OSError, tarfile.TarError, zlib.error):
-        pass  # what is missing will be named
-    return parts
+    return fetch(url or CIFAR10.url, folder / CIFAR10.filename, CIFAR10.tgz_md5)
 
 
 # Image files

@@ -287,8 +287,8 @@ def md5(data: bytes) -> str:
 
 
 @pytest.fixture
-def official(tmp_path: Path) -> type[CIFAR10]:
-    """A class like torchvision's, its archive and its files in tmp_path/mirror."""
+def official(tmp_path: Path, monkeypatch) -> type[CIFAR10]:
+    """A small one, its archive and its files in tmp_path/mirror."""
     base = tmp_path / "mirror" / UNPACKED
     base.mkdir(parents=True)
     sums = {}
@@ -297,7 +297,8 @@ def official(tmp_path: Path) -> type[CIFAR10]:
         content = pickle.dumps({"data": data, "labels": list(range(10))})
         (base / name).write_bytes(content)
         sums[name] = md5(content)
-    (base / "readme.html").write_text("not data")
+    meta = pickle.dumps({"label_names": list(CLASSES)})
+    (base / "batches.meta").write_bytes(meta)
     archive = base.parent / NAME
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(base, base.name)
@@ -308,6 +309,8 @@ def official(tmp_path: Path) -> type[CIFAR10]:
 
     Small.train_list = [[name, sums[name]] for name, _ in CIFAR10.train_list]
     Small.test_list = [[name, sums[name]] for name, _ in CIFAR10.test_list]
+    Small.meta = CIFAR10.meta | {"md5": md5(meta)}
+    monkeypatch.setattr(d2lext.images, "CIFAR10", Small)
     return Small
 
 
@@ -325,7 +328,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("is_train", "n"), [(True, 50), (False, 10)])
 def test_the_unpacked_version_is_read(mirror, official, is_train, n):
     (mirror / NAME).unlink()
-    X, y, classes, source = read_cifar10(is_train, mirror, official=official)
+    X, y, classes, source = read_cifar10(is_train, mirror)
     assert (X.shape, X.dtype, y.dtype) == ((n, 32, 32, 3), torch.uint8, torch.int64)
     assert y.tolist() == list(range(10)) * (n // 10)
     for i in range(n // 10):
@@ -340,11 +343,11 @@ def test_the_unpacked_version_is_read(mirror, official, is_train, n):
 
 def test_the_archive_is_unpacked_beside_itself(root, mirror, official):
     (mirror / NAME).rename(root / NAME)
-    first = read_cifar10(True, root, official=official)
+    first = read_cifar10(True, root)
     assert sorted(p.name for p in root.iterdir()) == [UNPACKED, NAME]
-    assert len(list((root / UNPACKED).iterdir())) == 6
+    assert len(list((root / UNPACKED).iterdir())) == 7
     (root / NAME).unlink()
-    assert torch.equal(first.X, read_cifar10(True, root, official=official).X)
+    assert torch.equal(first.X, read_cifar10(True, root).X)
 
 
 FORMS = {
@@ -364,7 +367,7 @@ def test_the_archive_is_found_however_it_came(root, mirror, official, name):
     (root / "cifar-10-python.tar.gz.part").touch()
     if name == NAME:
         (root / "cifar-10-python (0).tar.gz").write_bytes(data[:-100])
-    found = read_cifar10(False, root, official=official)
+    found = read_cifar10(False, root)
     assert len(found.y) == 10 and found.source.folder == root / name
 
 
@@ -373,16 +376,16 @@ def test_an_archive_where_nothing_can_be_written_is_read_all_the_same(
 ):
     (mirror / NAME).rename(root / NAME)
     (root / UNPACKED).write_text("a file in the place of the folder")
-    assert len(read_cifar10(True, root, official=official).y) == 50
+    assert len(read_cifar10(True, root).y) == 50
     assert "unpacked files were not kept" in capsys.readouterr().err
 
 
 def test_half_an_unpacked_folder_is_mended_from_the_archive(mirror, official):
     batch = mirror / UNPACKED / "data_batch_2"
     batch.write_bytes(batch.read_bytes()[:100])
-    assert len(read_cifar10(True, mirror, official=official).y) == 50
+    assert len(read_cifar10(True, mirror).y) == 50
     (mirror / NAME).unlink()
-    assert len(read_cifar10(True, mirror, official=official).y) == 50
+    assert len(read_cifar10(True, mirror).y) == 50
 
 
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch"])
@@ -399,7 +402,7 @@ def test_an_altered_batch_is_named_and_never_unpickled(
         (mirror / UNPACKED).rename(root / UNPACKED)
     for is_train in (True, False):
         with pytest.raises(ValueError, match=rf"{name}: missing.*make cifar10"):
-            read_cifar10(is_train, root, official=official)
+            read_cifar10(is_train, root)
     assert not (tmp_path / "unpickled").exists()
     assert len(list(root.iterdir())) == 1  # nothing of it was unpacked
 
@@ -412,7 +415,7 @@ def test_a_bad_archive_is_named_and_not_unpacked(root, mirror, official, how):
     bad = {"truncated": data[: len(data) // 2], "altered": data}.get(how, b"<html>")
     (root / NAME).write_bytes(bad)
     with pytest.raises(ValueError, match=r"tar\.gz: .*truncated or altered.*delete it"):
-        read_cifar10(True, root, official=official)
+        read_cifar10(True, root)
     assert [p.name for p in root.iterdir()] == [NAME]
 
 
@@ -460,10 +463,10 @@ def test_download_only_when_asked(tmp_path, official, server):
     official.url = server.url
     root = tmp_path / "new" / "data"
     root.mkdir(parents=True)
-    assert read_cifar10(True, root, official=official).source.kind == "sample"
+    assert read_cifar10(True, root).source.kind == "sample"
     assert server.asked == []
-    assert len(read_cifar10(True, root, download=True, official=official).y) == 50
-    assert len(read_cifar10(False, root, download=True, official=official).y) == 10
+    assert len(read_cifar10(True, root, download=True).y) == 50
+    assert len(read_cifar10(False, root, download=True).y) == 10
     assert server.asked == [None]
 
 
@@ -512,9 +515,9 @@ def test_of_several_downloads_at_once_one_does_the_work(root, server):
 def test_no_server_is_named_and_what_came_is_kept(root, official):
     (part := root / f"{NAME}.part").write_bytes(b"some")
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.1.*try again to go on"):
-        read_cifar10(True, root, download=True, official=official)
+        read_cifar10(True, root, download=True)
     assert part.read_bytes() == b"some"
-    assert read_cifar10(True, root, official=official).source.kind == "sample"
+    assert read_cifar10(True, root).source.kind == "sample"
 
 
 @pytest.mark.parametrize("left", [b"", b"from another server" * 9])
@@ -529,17 +532,18 @@ def test_a_download_of_something_else_is_deleted(root, server, left):
 def test_a_bad_archive_is_replaced_when_asked(root, official, server):
     official.url = server.url
     (root / NAME).write_bytes(b"half")
-    assert len(read_cifar10(True, root, download=True, official=official).y) == 50
+    assert len(read_cifar10(True, root, download=True).y) == 50
 
 
 def test_a_file_url_is_copied(root, mirror, official):
     official.url = (mirror / NAME).as_uri()
-    assert len(read_cifar10(True, root, download=True, official=official).y) == 50
+    assert len(read_cifar10(True, root, download=True).y) == 50
 
 
 def test_the_command_says_what_there_is(folder, root, server, capsys, monkeypatch):
     assert main(["--root", str(folder)]) == 0
     assert capsys.readouterr().out.count("folder of images") == 2
+    server.data = b"something else"
     assert main(["--download", "--root", str(root), "--url", server.url]) == 1
     assert "wrong md5" in capsys.readouterr().err
     monkeypatch.setattr(os, "access", lambda path, mode: False)
