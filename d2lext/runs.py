@@ -4,6 +4,7 @@ Runs are added to `data/runs.jsonl`, which git ignores. The variable D2LEXT_RUNS
 another file; empty, it keeps nothing.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from filelock import FileLock, Timeout
 from d2lext.images import DATA, data_path
 
 VARIABLE = "D2LEXT_RUNS"
+CURVES = ("loss", "train_acc", "test_acc")
 CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 DATA_NAMES = {  # by the kind of their source
     "sample": "the bundled sample",
@@ -55,7 +57,7 @@ def usable_cores() -> int:
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
-    return max(1, min([cores, *map(math.ceil, _quotas())]))
+    return max(1, math.ceil(min([cores, *_quotas()])))
 
 
 def _quotas() -> Iterator[float]:
@@ -64,25 +66,20 @@ def _quotas() -> Iterator[float]:
         _, controllers, path = line.split(":", 2)
         mount = CGROUPS / controllers  # v2 has one tree, without a name
         group = mount / path.lstrip("/")
+        # Of version 2, then of version 1; either is missing, or may say "max" or -1.
         for folder in {mount, group, *group.parents} - {*mount.parents}:
-            # Of version 2, then of version 1.
             for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
-                try:
+                with contextlib.suppress(OSError, ValueError):
                     words = [(folder / name).read_text() for name in names]
                     quota, period = map(int, " ".join(words).split())
-                except (OSError, ValueError):
-                    continue  # no such file, or no limit ("max")
-                if quota > 0:
-                    yield quota / period
+                    yield quota / period if quota > 0 else math.inf
 
 
 def _processor() -> str:
-    try:
+    with contextlib.suppress(OSError):  # only Linux has it
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not on Linux
     return platform.processor() or platform.machine()
 
 
@@ -104,12 +101,11 @@ def describe(net: torch.nn.Module, train_iter, device: torch.device) -> dict:
 
 def curves(history: Iterable) -> dict:
     """The numbers of a `History` at the ends of its epochs, ready for JSON."""
-    ends = [p for p in history if p.test_acc is not None]
+    ends = [point for point in history if point.test_acc is not None]
+    rows = {n: [round(getattr(p, n), 5) for p in ends] for n in CURVES}
     return {
         "epochs": len(ends),
-        "loss": [round(p.loss, 5) for p in ends],
-        "train_acc": [round(p.train_acc, 5) for p in ends],
-        "test_acc": [round(p.test_acc, 5) for p in ends],
+        **rows,
         "examples": ends[-1].examples if ends else 0,
         "seconds": round(ends[-1].seconds, 2) if ends else 0,
     }
@@ -158,45 +154,43 @@ class Results:
     def __init__(self, path: Path, command: str, keys: Iterable[str]) -> None:
         self.path, self.command, self.keys = Path(path), command, tuple(keys)
         self.claimed = None
-        self._content()
-
-    def _content(self) -> dict:
-        if not self.path.exists():
-            return {"command": self.command, "runs": []}
-        try:
-            content = json.loads(self.path.read_text("utf-8"))
-            list(map(self._identity, content["runs"]))
-            commands = dict.fromkeys([*content["command"].split("\n"), self.command])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"--results {self.path}: holds no runs of this command "
-                f"({type(error).__name__}: {error}); name another file"
-            ) from error
-        return {"command": "\n".join(commands), "runs": content["runs"]}
+        self.read()
 
     def _identity(self, run: dict) -> str:
         return json.dumps([run[key] for key in self.keys])
 
+    def _content(self) -> tuple[list[str], dict[str, dict]]:
+        """The commands that the file has by now, and its runs by their identities."""
+        if not self.path.exists():
+            return [], {}
+        try:
+            content = json.loads(self.path.read_text("utf-8"))
+            runs = {self._identity(run): run for run in content["runs"]}
+            return content["command"].split("\n"), runs
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"--results {self.path}: holds no runs of this command "
+                f"({type(error).__name__}: {error}); name another file"
+            ) from error
+
     def read(self) -> list[dict]:
         """All runs that the file has by now."""
-        return self._content()["runs"]
-
-    def has(self, wanted: dict) -> bool:
-        return self._identity(wanted) in map(self._identity, self.read())
+        return list(self._content()[1].values())
 
     def claim(self, wanted: dict) -> str:
         """ "free": train it, and nobody else will before `release`; "done", "busy"."""
-        number = zlib.crc32(self._identity(wanted).encode())
+        identity = self._identity(wanted)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        number = zlib.crc32(identity.encode())
         self.claimed = FileLock(f"{self.path}.{number:08x}.lock")
         try:
             self.claimed.acquire(timeout=0)
         except Timeout:
             return "busy"
-        if self.has(wanted):
-            self.release()
-            return "done"
-        return "free"
+        if identity not in self._content()[1]:
+            return "free"
+        self.release()
+        return "done"
 
     def release(self) -> None:
         if self.claimed:
@@ -208,12 +202,12 @@ class Results:
         """Add those that are not there yet: all of them or, if this is killed, none."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
-            content = self._content()  # with what another command has added
-            there = set(map(self._identity, content["runs"]))
-            content["runs"] += [r for r in runs if self._identity(r) not in there]
-            lines = ",\n".join(map(json.dumps, content["runs"]))
-            words = json.dumps(content["command"])
-            text = f'{{"command": {words}, "runs": [\n{lines}\n]}}\n'
+            commands, there = self._content()  # with what another command has added
+            commands = "\n".join(dict.fromkeys([*commands, self.command]))
+            for run in runs:
+                there.setdefault(self._identity(run), run)
+            lines = ",\n".join(map(json.dumps, there.values()))
+            text = f'{{"command": {json.dumps(commands)}, "runs": [\n{lines}\n]}}\n'
             part = self.path.with_name(self.path.name + ".part")
             part.write_text(text, encoding="utf-8")
             os.replace(part, self.path)

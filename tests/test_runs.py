@@ -110,7 +110,7 @@ def test_commands_share_a_file_and_record_each_run_once(tmp_path) -> None:
     assert [r["seed"] for r in first.read()] == [0, 10, 1, 11]
     assert [r["by"] for r in first.read()] == [1, 2, 1, 2]
     assert json.loads(file.read_text())["command"] == "first\nsecond"
-    assert first.has({"seed": 10}) and not first.has({"seed": 2})
+    assert (first.claim({"seed": 10}), first.claim({"seed": 2})) == ("done", "free")
 
 
 def test_a_claim_holds_until_it_is_released(tmp_path) -> None:
