@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from d2lext.multi_gpu import History, Point
+from d2lext.processes import differing
 
 STATE = ("net", "trainer", "scheduler")
 
@@ -31,33 +32,28 @@ def open_checkpoint(
         raise ValueError(
             f"checkpoint {path}: cannot be written ({error}); name another file"
         ) from error
+    if path.exists() and not resume:
+        raise ValueError(
+            f"checkpoint {path}: exists; resume from it (--resume), or delete it"
+        )
     if not path.exists():
         if resume:
             print(f"note: no checkpoint {path} yet, so training starts anew")
         return None
-    if not resume:
-        raise ValueError(
-            f"checkpoint {path}: exists; resume from it (--resume), or delete it"
-        )
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        theirs = dict(saved["settings"])
-        for name in (*STATE, "history"):
-            saved[name]
+        theirs, *_ = [saved[name] for name in ("settings", "history", *STATE)]
+        other = differing(settings, theirs)
     except Exception as error:  # what half a file makes torch.load raise depends on it
         words = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
             f"checkpoint {path}: cannot be read ({words}); delete it to start anew"
         ) from error
-    other = [
-        f"{name} was {theirs.get(name)!r}, is {settings.get(name)!r}"
-        for name in theirs | settings
-        if theirs.get(name) != settings.get(name)
-    ]
     if other:
+        words = "; ".join(f"{name} was {b!r}, is {a!r}" for name, a, b in other)
         raise ValueError(
-            f"checkpoint {path}: is of another run ({'; '.join(other)}); give the same "
-            "options and data, or another checkpoint"
+            f"checkpoint {path}: is of another run ({words}); give the same options "
+            "and data, or another checkpoint"
         )
     return saved
 

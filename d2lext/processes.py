@@ -34,48 +34,39 @@ def gather(value: object) -> list:
     return values
 
 
-def _attempt(task: Callable, *args) -> tuple:
-    """What task returns, and the error that it raises."""
-    try:
-        return task(*args), None
-    except (ValueError, OSError) as error:
-        return None, error
-
-
 def everywhere(task: Callable, *args):
     """Run task in every process."""
-    result, error = _attempt(task, *args)
-    errors = gather(error and str(error))
-    if error:
-        raise error
-    for number, words in enumerate(errors):
-        if words:
-            raise ValueError(f"process {number}: {words}")
+    result = error = None
+    try:
+        result = task(*args)
+    except (ValueError, OSError) as raised:
+        error = raised
+    for number, words in enumerate(gather(error and str(error))):
+        if words is not None:
+            raise error or ValueError(f"process {number}: {words}")
     return result
 
 
 def first(task: Callable, *args):
     """Run task in the first process alone, and return its result in all."""
-    outcome = [_attempt(task, *args) if rank() == 0 else None]
-    if dist.is_initialized():
-        dist.broadcast_object_list(outcome)
-    result, error = outcome[0]
-    if error:
-        raise error
-    return result
+    return gather(everywhere(lambda: None if rank() else task(*args)))[0]
+
+
+def differing(ours: dict, theirs: dict) -> list[tuple]:
+    """Name and both values of what is not the same."""
+    values = [(n, ours.get(n), theirs.get(n)) for n in ours | theirs]
+    return [(name, here, there) for name, here, there in values if here != there]
 
 
 def agree(facts: dict) -> None:
     """Raise ValueError, naming what differs, unless all processes have these facts."""
     ours, *others = gather(facts)
     for number, theirs in enumerate(others, 1):
-        for name in ours | theirs:
-            here, there = (f.get(name, "missing") for f in (ours, theirs))
-            if here != there:
-                raise ValueError(
-                    f"{name}: the processes disagree, {here!r} in process 0 and "
-                    f"{there!r} in process {number}; give all the same data and options"
-                )
+        for name, here, there in differing(ours, theirs):
+            raise ValueError(
+                f"{name}: the processes disagree, {here!r} in process 0 and {there!r} "
+                f"in process {number}; give all the same data and options"
+            )
 
 
 def parallel(net: nn.Module, device: torch.device) -> nn.Module:

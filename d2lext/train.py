@@ -45,68 +45,47 @@ PRESETS = {"laptop": _QUICK, "gpu": _QUICK | _LARGE}
 TEST_BATCH = 250
 PLAIN = 10_000  # training images that the net is evaluated on in the end
 SEVERAL = ("policy", "mixup_alpha", "cutmix_alpha", "seed")  # may be given as lists
-HELP = {
-    "policy": f"none, all, or parts joined by +: {', '.join(PARTS)}",
-    "seed": "of the net, the shuffling and the augmentation",
-    "epochs": "passes over the training images",
-    "net": " or ".join(NETS),
-    "widths": "channels of the small net's groups",
-    "batch_size": "images per step, over all processes",
-    "optimizer": " or ".join(OPTIMIZERS),
-    "lr": "highest learning rate of AdamW; Muon's is 20 times as high",
-    "weight_decay": "of AdamW",
-    "label_smoothing": "of the loss",
-    "mixup_alpha": "of mixup; 0: none",
-    "cutmix_alpha": "of CutMix; 0: none",
-    "mix_prob": "fraction of the batches that are mixed",
-    "plain_epochs": "last epochs, in which none is mixed",
-    "num_train": "training images to use; None: all",
-    "num_val": "training images to hold out and evaluate in place of the test set",
-}
+
+
+def _field(default: object, words: str, check: Callable | None = None, *limits):
+    """A setting: what `--help` says of it, and its check in d2lext.expect."""
+    metadata = {"help": words, "check": check, "limits": limits}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All that a run depends on, besides the data and the machine; see HELP.
+    """All that a run depends on, besides the data and the machine.
 
-    widths: of the small net; num_train: None takes all images there are; amp: bfloat16
-    or not, None where it is fast. Raises ValueError, naming the field.
+    amp: bfloat16 or not, None where it is fast. Raises ValueError, naming the field.
     """
 
-    policy: str = "flip+crop"
-    seed: int = 0
-    epochs: int = 12
-    net: str = "small"
-    widths: tuple[int, ...] = (32, 64, 64)
-    batch_size: int = 128
-    optimizer: str = "adamw"
-    lr: float = 5e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    mixup_alpha: float = 0.0
-    cutmix_alpha: float = 0.0
-    mix_prob: float = 1.0
-    plain_epochs: int = 0
-    num_train: int | None = None
-    num_val: int = 0
+    policy: str = _field("flip+crop", f"none, all, or by +: {', '.join(PARTS)}")
+    seed: int = _field(0, "of the net, the shuffling and the augmentation")
+    epochs: int = _field(12, "passes over the training images", expect.integer)
+    net: str = _field("small", " or ".join(NETS), expect.choice, NETS)
+    widths: tuple[int, ...] = _field(
+        (32, 64, 64), "channels of the small net's groups", expect.integers, (3,)
+    )
+    batch_size: int = _field(128, "images per step, in all processes", expect.integer)
+    optimizer: str = _field("adamw", " or ".join(OPTIMIZERS), expect.choice, OPTIMIZERS)
+    lr: float = _field(5e-3, "highest of AdamW; Muon: 20 times it", expect.number, 1e-9)
+    weight_decay: float = _field(0.05, "of AdamW", expect.number)
+    label_smoothing: float = _field(0.1, "of the loss", expect.number, 0, 1)
+    mixup_alpha: float = _field(0.0, "of mixup; 0: none", expect.number)
+    cutmix_alpha: float = _field(0.0, "of CutMix; 0: none", expect.number)
+    mix_prob: float = _field(1.0, "fraction of mixed batches", expect.number, 0, 1)
+    plain_epochs: int = _field(0, "last epochs, without mixing", expect.integer, 0)
+    num_train: int | None = _field(None, "training images; None: all", expect.integer)
+    num_val: int = _field(0, "training images to hold out", expect.integer, 0)
     amp: bool | None = None
 
     def __post_init__(self) -> None:
         augmentations(self.policy)
-        expect.choice("net", self.net, NETS)
-        expect.choice("optimizer", self.optimizer, OPTIMIZERS)
-        expect.integers("widths", self.widths, (3,))
-        expect.integer("epochs", self.epochs)
-        expect.integer("batch_size", self.batch_size)
-        if self.num_train is not None:
-            expect.integer("num_train", self.num_train)
-        for name in ("num_val", "plain_epochs"):
-            expect.integer(name, getattr(self, name), low=0)
-        expect.number("lr", self.lr, low=1e-9)
-        for name in ("weight_decay", "mixup_alpha", "cutmix_alpha"):
-            expect.number(name, getattr(self, name))
-        for name in ("label_smoothing", "mix_prob"):
-            expect.number(name, getattr(self, name), high=1)
+        for field in dataclasses.fields(self)[1:-1]:
+            check, value = field.metadata["check"], getattr(self, field.name)
+            if check and value is not None:
+                check(field.name, value, *field.metadata["limits"])
 
 
 class Trained(NamedTuple):
@@ -145,12 +124,12 @@ def train(
     device = torch.device(device or try_all_gpus()[0])
     X, y, X_test, y_test, about = processes.everywhere(_data, config, root, data)
     settings = dataclasses.asdict(config) | about
+    settings["processes"] = len(processes.gather(None))
     if augs is not None:
         settings["policy"] = repr(augs)
     if weight is not None:
-        settings["weight"] = weight.tolist()
+        settings["weight"], weight = weight.tolist(), weight.to(device)
     processes.agree(settings)
-    settings["processes"] = len(processes.gather(None))
     saved = None
     if checkpoint:
         reopen = checkpoints.open_checkpoint
@@ -169,27 +148,22 @@ def train(
     )
     state = {"net": net, "trainer": trainer, "scheduler": scheduler}
     history = checkpoints.restore(state, saved)
-    first, done = len(history), history[-1] if history else None
+    first, done = len(history), history[-1] if history else Point(0, 0, 0, 0, 0, 0)
     run = describe(net, train_iter, device) | settings
     run["bf16"] = multi_gpu.bf16_is_fast(device) if config.amp is None else config.amp
-    smoothing = {"label_smoothing": config.label_smoothing, "reduction": "none"}
-    weight = None if weight is None else weight.to(device)
-    loss = nn.CrossEntropyLoss(weight, **smoothing)
+    smoothing = config.label_smoothing
+    loss = nn.CrossEntropyLoss(weight, label_smoothing=smoothing, reduction="none")
     what = (processes.parallel(net, device), train_iter, test_iter, loss, trainer)
     how = (config.epochs, [device], scheduler, config.amp, first)
-    step = _train_batch(config, history)
-    points = multi_gpu.train_epochs(*what, *how, step)
+    points = multi_gpu.train_epochs(*what, *how, _train_batch(config, history))
     _seed_epoch(config, first)
     try:
         for point in points:
             if point.test_acc is None:
                 continue
-            if done:  # before the run was resumed
-                examples = done.examples + point.examples
-                point = point._replace(
-                    examples=examples, seconds=done.seconds + point.seconds
-                )
-            history.append(point)
+            # What was done before the run was resumed counts as well.
+            total = (point.examples + done.examples, point.seconds + done.seconds)
+            history.append(Point(*point[:4], *total))
             if checkpoint and not processes.rank():
                 checkpoints.save(checkpoint, settings, state, history)
             watch(history[-1])
@@ -221,10 +195,10 @@ def _read(root) -> tuple[Images, Images]:
 def _data(config: Config, root, data):
     """X, y, X_test, y_test, and what they are, ready for JSON."""
     if data is None:
-        data, about = _choose(config, *_read(root))
+        *data, about = _choose(config, *_read(root))
     else:
-        about = {"train_images": len(data[1]), "test_images": len(data[3])}
-        about["data"] = "given"
+        counts = {"train_images": len(data[1]), "test_images": len(data[3])}
+        about = {"data": "given", **counts}
     checksum = 0
     for part in data:
         checksum = zlib.crc32(part.cpu().contiguous().numpy(), checksum)
@@ -232,19 +206,20 @@ def _data(config: Config, root, data):
 
 
 def _choose(config: Config, train: Images, test: Images):
-    """Those to train on and to evaluate on, and which data they are."""
+    """X, y, X_test, y_test of all that was read, and which data they are."""
     X, y, _, source = train
     about = {"data": source.kind}
     if source.kind == "folder":
         about["format"] = source.detail.strip()
     # The same ones for every seed, and not the first ones, which may be of one class.
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
+    mix = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(y), generator=mix, device="cpu")
     held = order[len(y) - config.num_val :]
-    evaluated = (X[held], y[held]) if config.num_val else (test.X, test.y)
+    evaluated = (X[held], y[held]) if config.num_val else test[:2]
     if config.num_val and source.kind == "sample":
         # Held out from the conditions that count; training images are of narrower ones.
-        held, (X_val, y_val, *_) = (), read_sample("val")
-        evaluated = X_val[: config.num_val], y_val[: config.num_val]
+        held = ()
+        evaluated = [part[: config.num_val] for part in read_sample("val")[:2]]
     number = config.num_train or len(y) - len(held)
     if number < 1 or number + len(held) > len(y) or len(evaluated[1]) < config.num_val:
         raise ValueError(
@@ -253,8 +228,8 @@ def _choose(config: Config, train: Images, test: Images):
         )
     if number < len(y):
         X, y = X[order[:number]], y[order[:number]]
-    counts = {"train_images": number, "test_images": len(evaluated[1])}
-    return (X, y, *evaluated), about | counts
+    about |= {"train_images": number, "test_images": len(evaluated[1])}
+    return X, y, *evaluated, about
 
 
 def _loader(X, y, device, augs=None, batch_size=TEST_BATCH, seed=None):
@@ -291,20 +266,23 @@ def _make_trainer(config: Config, net: nn.Module) -> torch.optim.Optimizer:
 
 def _train_batch(config: Config, history: History) -> Callable:
     """What does a step: plainly, or with mixup, CutMix, or either by chance."""
-    alphas = (config.mixup_alpha, config.cutmix_alpha)
+    mixed = (
+        (mixup.mixup_data, config.mixup_alpha),
+        (mixup.cutmix_data, config.cutmix_alpha),
+    )
     ways = [
-        functools.partial(mixup.train_batch_mixup, alpha=alpha, mix=mix)
-        for mix, alpha in zip(
-            (mixup.mixup_data, mixup.cutmix_data), alphas, strict=True
-        )
+        functools.partial(mixup.train_batch_mixup, mix=mix, alpha=alpha)
+        for mix, alpha in mixed
         if alpha > 0
     ]
 
     def train_batch(*args):
         plain = len(history) >= config.epochs - config.plain_epochs
-        if plain or (config.mix_prob < 1 and torch.rand(()) >= config.mix_prob):
+        if plain or (
+            config.mix_prob < 1 and torch.rand((), device="cpu") >= config.mix_prob
+        ):
             return train_batch_ch13(*args)
-        return ways[int(torch.randint(len(ways), ()))](*args)
+        return ways[int(torch.randint(len(ways), (), device="cpu"))](*args)
 
     return train_batch if ways else train_batch_ch13
 
@@ -317,16 +295,12 @@ def _evaluated(net, plain_iter, test_iter, config: Config) -> dict:
     loss, hits, bins = 0, 0, 0
     with torch.no_grad():
         for X, y in test_iter:
-            pred, mirrored = (
-                multi_gpu.predict(net, view, device, config.amp).cpu()
-                for view in (X, X.flip(3))
-            )
-            y = y.cpu()
-            loss += nn.functional.cross_entropy(pred, y, reduction="sum").item()
-            bins = bins + mixup.calibration_bins(pred, y)  # (num_bins, 3)
-            hits += (
-                ((pred.softmax(1) + mirrored.softmax(1)).argmax(1) == y).sum().item()
-            )
+            views = (X, X.flip(3))
+            preds = [multi_gpu.predict(net, v, device, config.amp).cpu() for v in views]
+            y, both = y.cpu(), sum(pred.softmax(1) for pred in preds)
+            loss += nn.functional.cross_entropy(preds[0], y, reduction="sum").item()
+            hits += (both.argmax(1) == y).sum().item()
+            bins = bins + mixup.calibration_bins(preds[0], y)  # (num_bins, 3)
     numbers = [loss, hits, *bins.flatten().tolist()]
     loss, hits, *numbers = multi_gpu.sum_over_processes(numbers, device)
     bins = torch.tensor(numbers, dtype=torch.float64).reshape(bins.shape)
@@ -364,9 +338,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             f"--{field.name.replace('_', '-')}",
             type=type(default) if isinstance(default, str | float) else int,
             nargs="+" if several else 3 if field.name == "widths" else None,
-            default=default,
+            default=[default] if several else default,
             metavar=field.name.upper(),
-            help=f"{HELP[field.name]} (default: {default})",
+            help=f"{field.metadata['help']} (default: {default})",
         )
     add("--no-amp", dest="amp", action="store_false", default=None, help="no bfloat16")
     add("--device", help="cpu, cuda, cuda:1, mps (default: the first GPU, else cpu)")
@@ -382,10 +356,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 def _configs(args: argparse.Namespace) -> list[Config]:
     given = {f.name: getattr(args, f.name) for f in dataclasses.fields(Config)}
     given["widths"] = tuple(given["widths"])
-    lists = [v if isinstance(v := given[n], list) else [v] for n in SEVERAL]
     return [
         Config(**given | dict(zip(SEVERAL, values, strict=True)))
-        for values in itertools.product(*lists)
+        for values in itertools.product(*(given[name] for name in SEVERAL))
     ]
 
 
@@ -397,41 +370,32 @@ def _run_all(args: argparse.Namespace, device: torch.device, command: str) -> No
         )
     if args.resume and not args.checkpoint:
         raise ValueError("--resume: needs --checkpoint, the file to go on from")
-    given = {"checkpoint": bool(args.checkpoint), "results": bool(args.results)}
-    for field in dataclasses.fields(Config):
-        given[field.name] = [getattr(config, field.name) for config in configs]
-    processes.agree(given)
+    processes.agree(vars(args) | {"root": None})  # each has its data where it likes
     halves = processes.everywhere(_read, args.root)
     _say("\n".join(f"data: {half.source}" for half in halves))
-    keys = [*given, "data", "train_images", "test_images"][2:]  # of Config, and these
-    results = None
+    results, left = None, {"done": 0, "busy": 0}
     if args.results:
+        keys = [field.name for field in dataclasses.fields(Config)]
+        keys += ["data", "train_images", "test_images"]
         results = processes.first(Results, args.results, command, keys)
-    waiting, done = configs, 0
-    while waiting:
-        busy = []  # another command is at these
-        for config in waiting:
-            wanted = dataclasses.asdict(config) | _choose(config, *halves)[1]
-            claim = processes.first(results.claim, wanted) if results else "free"
-            if claim == "free":
-                _run_one(config, args, device, results)
-            busy += [config] if claim == "busy" else []
-            done += claim == "done"
-        if busy == waiting:
-            time.sleep(1)
-        waiting = busy
-    if done:
-        _say(f"{done} runs were in {args.results} already")
+    for config in configs:
+        wanted = dataclasses.asdict(config) | _choose(config, *halves)[-1]
+        claim = processes.first(results.claim, wanted) if results else "free"
+        if claim == "free":
+            _run_one(config, args, device, results)
+        else:
+            left[claim] += 1
+    told = {"done": "were already in", "busy": "another command trains for"}
+    for claim, words in told.items():
+        if left[claim]:
+            _say(f"{left[claim]} runs {words} {args.results}")
 
 
 def _run_one(config: Config, args, device: torch.device, results: Results | None):
     def watch(point: Point) -> None:
-        _say(
-            f"{config.policy}, seed {config.seed}, "
-            f"epoch {point.epoch:.0f}/{config.epochs}: loss {point.loss:.3f}, "
-            f"train acc {point.train_acc:.3f}, test acc {point.test_acc:.3f}, "
-            f"{point.seconds:.1f} s"
-        )
+        epoch = f"epoch {point.epoch:.0f}/{config.epochs}"
+        name = f"{config.policy}, seed {config.seed}, {epoch}"
+        _say(f"{name}: {point}, {point.seconds:.1f} s")
 
     try:
         how = (device, args.root, args.checkpoint, args.resume, watch)
@@ -441,9 +405,8 @@ def _run_one(config: Config, args, device: torch.device, results: Results | None
     finally:
         if results:
             results.release()
-    several = "es" if run["processes"] > 1 else ""
     rate = run["examples"] / run["seconds"]
-    _say(f"{rate:,.0f} examples/sec, {run['processes']} process{several}, {device}")
+    _say(f"{rate:,.0f} examples/sec, processes: {run['processes']}, {device}")
 
 
 def _say(words: str) -> None:

@@ -260,9 +260,9 @@ def two(context, folders, images, *options: str, last=()) -> list[str]:
         ("no images", "root: no CIFAR-10 in "),
         (
             "other options",
-            "epochs: the processes disagree, [2] in process 0 and [3] in",
+            "epochs: the processes disagree, 2 in process 0 and 3 in",
         ),
-        ("other files", "checkpoint: the processes disagree, False in process 0"),
+        ("other files", "checkpoint: the processes disagree, None in process 0"),
         ("junk", "checkpoint state.pt: cannot be read"),
     ],
 )
@@ -303,7 +303,7 @@ def test_the_first_process_decides_on_checkpoint_and_results(
     assert [run["processes"] for run in recorded(images)] == [2, 2]
     (folders[1] / "runs.json").write_text("of somebody else")
     first, _ = two(context, folders, roots, *options)
-    assert "1 runs were in runs.json already" in first and len(recorded(images)) == 2
+    assert "1 runs were already in runs.json" in first and len(recorded(images)) == 2
 
 
 @pytest.mark.slow

@@ -331,7 +331,7 @@ def test_results_collect_runs_and_train_only_what_is_missing(tmp_path, capsys) -
     options = [*OPTIONS, "--results", str(file), "--policy", "none", "flip"]
     assert main([*options, "--seed", "0"]) == 0
     assert main([*options, "--seed", "0", "1"]) == 0
-    assert "2 runs were in" in capsys.readouterr().out
+    assert "2 runs were already in" in capsys.readouterr().out
     done = [(run["policy"], run["seed"]) for run in runs(file)]
     assert done == [("none", 0), ("flip", 0), ("none", 1), ("flip", 1)]
     start = "python -m d2lext.train --epochs 2"
