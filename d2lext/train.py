@@ -379,7 +379,8 @@ def _run_all(args: argparse.Namespace, device: torch.device, command: str) -> No
         keys += ["data", "train_images", "test_images"]
         results = processes.first(Results, args.results, command, keys)
     for config in configs:
-        wanted = dataclasses.asdict(config) | _choose(config, *halves)[-1]
+        *_, about = processes.everywhere(_choose, config, *halves)
+        wanted = dataclasses.asdict(config) | about
         claim = processes.first(results.claim, wanted) if results else "free"
         if claim == "free":
             _run_one(config, args, device, results)

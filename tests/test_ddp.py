@@ -257,11 +257,9 @@ def two(context, folders, images, *options: str, last=()) -> list[str]:
             "other images",
             "train_images: the processes disagree, 40 in process 0 and 50",
         ),
+        ("too few images", "num_train: 45 wanted"),
         ("no images", "root: no CIFAR-10 in "),
-        (
-            "other options",
-            "epochs: the processes disagree, 2 in process 0 and 3 in",
-        ),
+        ("other options", "epochs: the processes disagree, 2 in process 0 and 3 in"),
         ("other files", "checkpoint: the processes disagree, None in process 0"),
         ("junk", "checkpoint state.pt: cannot be read"),
     ],
@@ -270,7 +268,8 @@ def test_an_error_in_one_process_is_one_in_all(images, tmp_path, context, case, 
     folders, roots = (tmp_path / "a", tmp_path / "b"), [images, images]
     options, last = ["--epochs", "2"], {"other options": ("--epochs", "3")}
     last["other files"] = ("--checkpoint", "state.pt")
-    if case == "other images":
+    options += ["--num-train", "45"] if case == "too few images" else []
+    if case in ("other images", "too few images"):
         roots[1] = make_folder(tmp_path / "other", train=5)
     elif case == "no images":
         roots[1] = folders[1]
