@@ -95,13 +95,6 @@ def test_gpus_that_cannot_compute_are_left_out_with_a_note(monkeypatch) -> None:
         assert try_all_gpus() == CPU
 
 
-def test_devices_are_looked_up_when_called(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(multi_gpu, "try_all_gpus", lambda: CPU)
-    net, data = make_net(), make_iter()
-    train_ch13(net, data, data, LOSS, sgd(net), 1)
-    assert "[device(type='cpu')]" in capsys.readouterr().out
-
-
 def test_a_device_of_another_kind_has_no_fast_bfloat16() -> None:
     assert bf16_is_fast(torch.device("meta")) is False
     assert isinstance(bf16_is_fast(CPU[0]), bool)
@@ -185,17 +178,12 @@ def test_default_dtype_and_device_are_let_be() -> None:
 def test_step_takes_a_list_of_inputs() -> None:
     """As fine-tuning BERT needs it."""
 
-    class Pair(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(4, 3)
-
+    class Sum(nn.Linear):
         def forward(self, inputs):
-            a, b = inputs
-            return self.linear(a + b)
+            return super().forward(sum(inputs))
 
     torch.manual_seed(0)
-    net = Pair()
+    net = Sum(4, 3)
     inputs, y = [torch.rand(6, 4), torch.rand(6, 4)], torch.tensor([0, 1, 2] * 2)
     before = flat(net)
     train_batch_ch13(net, inputs, y, LOSS, sgd(net), CPU)
@@ -262,13 +250,11 @@ def test_bad_steps_name_the_argument(y, net, loss, words: str) -> None:
 def test_soft_labels_are_counted_by_their_likeliest_class() -> None:
     net, n = make_net(), 10  # as many as would be counted ten times
     X, y = torch.rand(n, 3, 6, 6), torch.rand(n, 5).softmax(1)
-    l, hits = train_batch_ch13(copy.deepcopy(net), X, y, LOSS, sgd(net), CPU, False)
-    right = (net(X).argmax(1) == y.argmax(1)).sum().item()
-    assert hits.item() == right
-    assert l.item() == pytest.approx(-(y * net(X).log_softmax(1)).sum().item())
-    assert evaluate_accuracy_gpu(net, [(X, y)], amp=False) == right / n
-    points = [*train_epochs(net, [(X, y)], [(X, y)], LOSS, sgd(net, 0), 1, "cpu")]
-    assert points[-1].train_acc == points[-1].test_acc == right / n
+    right = (net(X).argmax(1) == y.argmax(1)).float().mean().item()
+    loss = -(y * net(X).log_softmax(1)).sum(1).mean().item()
+    run = (net, [(X, y)], [(X, y)], LOSS, sgd(net, 0), 1, "cpu")
+    (point,) = train_epochs(*run, amp=False)
+    assert point[1:5] == pytest.approx((loss, right, right, n))
 
 
 @pytest.mark.parametrize("mix", [v2.MixUp, v2.CutMix])
@@ -295,17 +281,13 @@ def test_labels_of_pixels() -> None:
 # Evaluation
 
 
-def test_accuracy_equals_a_loop() -> None:
-    net, data = make_net(), make_iter(23, 4)
+def test_accuracy_equals_a_loop_and_uses_no_batch_statistics() -> None:
+    net, data = nn.Sequential(nn.BatchNorm2d(3), *make_net()), make_iter(23, 4)
+    state = copy.deepcopy(net.state_dict())
+    accuracy = evaluate_accuracy_gpu(net, data, amp=False)
     with torch.no_grad():
         right = [(net(x[None]).argmax() == y).item() for x, y in data.dataset]
-    assert evaluate_accuracy_gpu(net, data, amp=False) == sum(right) / 23
-
-
-def test_evaluation_uses_no_batch_statistics() -> None:
-    net = nn.Sequential(nn.BatchNorm2d(3), *make_net())
-    state = copy.deepcopy(net.state_dict())
-    evaluate_accuracy_gpu(net, make_iter())
+    assert accuracy == sum(right) / 23
     assert all(torch.equal(state[k], v) for k, v in net.state_dict().items())
 
 
@@ -333,35 +315,36 @@ def test_any_number_of_batches(batches: int) -> None:
 
 def test_points_are_means_over_the_examples_so_far() -> None:
     net, data = make_net(), make_iter(10, 4)  # batches of 4, 4 and 2
-    losses = [LOSS(net(X), y) for X, y in data]
-    hits = [(net(X).argmax(1) == y).float() for X, y in data]
-    run = (net, data, data, LOSS, sgd(net, 0), 1, CPU)
-    points = list(train_epochs(*run, amp=False))
+    preds = [(net(X), y) for X, y in data]
+    points = [*train_epochs(net, data, data, LOSS, sgd(net, 0), 1, CPU, amp=False)]
     for i, point in enumerate(points, 1):
-        assert point.loss == pytest.approx(torch.cat(losses[:i]).mean().item())
-        assert point.train_acc == pytest.approx(torch.cat(hits[:i]).mean().item())
+        pred, y = map(torch.cat, zip(*preds[:i], strict=True))
+        right = (pred.argmax(1) == y).float().mean().item()
+        means = (LOSS(pred, y).mean().item(), right)
+        assert (point.loss, point.train_acc) == pytest.approx(means)
     assert points[-1].test_acc == points[-1].train_acc  # no weight has changed
 
 
-def test_scheduler_is_stepped_after_every_batch() -> None:
-    net, data = make_net(), make_iter(20, 4)
-    trainer = sgd(net, 1)
+def test_a_run_is_a_plain_loop_over_batches() -> None:
+    """Channels last, in a list or a loader, its scheduler stepped after each batch."""
+    plain, data = make_net(), make_iter(20, 4)
+    trainer = sgd(plain, 0.1)
     halve = torch.optim.lr_scheduler.ExponentialLR(trainer, 0.5)
-    train_ch13(net, data, data, LOSS, trainer, 2, CPU, scheduler=halve)
-    assert trainer.param_groups[0]["lr"] == pytest.approx(0.5**10)
-
-
-def test_channels_last_changes_no_result() -> None:
-    net, data = make_net(), make_iter()
-    plain = copy.deepcopy(net)
-    trainer = sgd(plain)
-    for X, y in data:
+    for X, y in [*data, *data]:
         trainer.zero_grad()
         LOSS(plain(X), y).sum().backward()
         trainer.step()
-    train(net, data, epochs=1, amp=False)
-    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert torch.allclose(flat(net), flat(plain), atol=1e-5)
+        halve.step()
+    histories = []
+    for batches in (data, [*data]):
+        net = make_net()
+        trainer = sgd(net, 0.1)
+        how = {"scheduler": torch.optim.lr_scheduler.ExponentialLR(trainer, 0.5)}
+        run = (net, batches, batches, LOSS, trainer, 2, CPU)
+        histories.append([p[:5] for p in train_ch13(*run, amp=False, **how)])
+        assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+        assert torch.allclose(flat(net), flat(plain), atol=1e-5)
+    assert histories[0] == histories[1]
 
 
 @pytest.mark.parametrize(
@@ -387,12 +370,6 @@ def test_bad_runs_name_the_argument(arguments, words) -> None:
     assert torch.equal(flat(net), before)
 
 
-def test_a_list_of_batches_is_a_data_iterator() -> None:
-    loader, other = make_iter(), make_net()
-    history = train(data=[*loader])
-    assert [p[:5] for p in history] == [p[:5] for p in train(other, loader)]
-
-
 def test_no_more_threads_than_cores() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(usable_cores() + 2)
@@ -416,11 +393,13 @@ def test_all_who_draw_hear_which_epoch_begins() -> None:
     assert inner.epoch == sampler.epoch == 2
 
 
-@pytest.mark.parametrize("devices", ["cpu", torch.device("cpu"), ["cpu"]])
-def test_one_device_needs_no_list(devices) -> None:
+@pytest.mark.parametrize("devices", ["cpu", torch.device("cpu"), ["cpu"], None])
+def test_one_device_needs_no_list_and_none_is_looked_up(devices, monkeypatch) -> None:
+    monkeypatch.setattr(multi_gpu, "try_all_gpus", lambda: CPU)
     net, data = make_net(), make_iter()
     run = (net, data, data, LOSS, sgd(net), 1)
     assert len(train_ch13(*run, devices).epochs()) == 1
+    devices = devices or try_all_gpus()
     assert len([*train_epochs(*run, devices)]) == 5
     train_batch_ch13(net, *FIRST, LOSS, sgd(net), devices)
     assert evaluate_accuracy_gpu(net, data, "cpu") >= 0
@@ -525,14 +504,15 @@ def test_shards_deal_every_example_once(n, size, processes, epoch) -> None:
 
 
 def test_each_epoch_is_shuffled_anew_and_repeatable() -> None:
-    shard = ShardedBatches(50, 10, rank=0, world_size=1)
+    shard, other, in_order = (
+        ShardedBatches(50, 10, rank=0, world_size=1, **how)
+        for how in ({}, {"seed": 1}, {"shuffle": False})
+    )
     first = list(shard)
-    assert list(shard) == first
+    assert list(shard) == first != list(other)
     shard.set_epoch(1)
     assert list(shard) != first
-    assert list(ShardedBatches(50, 10, seed=1, rank=0, world_size=1)) != first
-    in_order = ShardedBatches(50, 10, shuffle=False, rank=0, world_size=1)
-    assert [i for batch in in_order for i in batch] == [*range(50)]
+    assert [*itertools.chain(*in_order)] == [*range(50)]
 
 
 def test_a_rank_that_there_is_not() -> None:
