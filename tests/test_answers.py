@@ -43,16 +43,31 @@ def write(root: Path, name: str, nb: nbformat.NotebookNode) -> Path:
     return path
 
 
+def change(path: Path, what) -> None:
+    """Rewrite a lesson after `what` was done to its cells, by their ids."""
+    nb = nbformat.read(path, 4)
+    what(nb, {cell.id: cell for cell in nb.cells})
+    nbformat.write(nb, path)
+
+
 def cell(path: Path, slug: str) -> nbformat.NotebookNode:
     return next(c for c in nbformat.read(path, 4).cells if c.id == slug)
 
 
-def answered(path: Path, slug: str = "answer-1-1", source: str = MINE) -> None:
-    nb = nbformat.read(path, 4)
-    next(c for c in nb.cells if c.id == slug).source = source
-    check = next(c for c in nb.cells if c.id == slug.replace("answer", "check"))
-    check.outputs = [SAID]
-    nbformat.write(nb, path)
+def answered(path: Path, slug: str = "answer-1-1", source: str = MINE) -> bytes:
+    """Answer an exercise rightly; what the lesson holds then."""
+
+    def answer(nb, cells) -> None:
+        cells[slug].source = source
+        cells[slug.replace("answer", "check")].outputs = [SAID]
+
+    change(path, answer)
+    return path.read_bytes()
+
+
+def kept(root: Path) -> dict:
+    """What answers.json has of exercise 1.1."""
+    return json.loads((root / "answers/answers.json").read_text())["answers"]["1.1"]
 
 
 @pytest.fixture
@@ -62,10 +77,16 @@ def course(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_an_answer_survives_a_new_lesson(course) -> None:
+@pytest.fixture
+def path(course) -> Path:
+    """The first lesson, in which exercise 1.1 is answered."""
     answered(course / "notebooks/01_a.ipynb")
+    return course / "notebooks/01_a.ipynb"
+
+
+def test_an_answer_survives_a_new_lesson(course, path) -> None:
     assert save(course) == ["1.1: right", "1.2: untouched", "2.1: untouched"]
-    path = write(course, "01_a.ipynb", lesson("1.2", "1.1", extra=3))
+    write(course, "01_a.ipynb", lesson("1.2", "1.1", extra=3))
     assert restore(course)[0] == "1.1: right, put back into 01_a.ipynb"
     assert cell(path, "answer-1-1").source == MINE
     assert cell(path, "check-1-1").outputs == [SAID]
@@ -73,47 +94,36 @@ def test_an_answer_survives_a_new_lesson(course) -> None:
     assert cell(path, "more-2").source == "More."
 
 
-def test_an_answer_follows_its_exercise_to_another_lesson(course) -> None:
-    answered(course / "notebooks/01_a.ipynb")
+def test_an_answer_follows_its_exercise_to_another_lesson(course, path) -> None:
     save(course)
-    (course / "notebooks/01_a.ipynb").unlink()
+    path.unlink()
     path = write(course, "07_new_name.ipynb", lesson("7.1", "1.1"))
     restore(course)
     assert cell(path, "answer-1-1").source == MINE
 
 
-def test_an_exercise_that_is_gone_keeps_its_answer_in_the_file(course) -> None:
-    answered(course / "notebooks/01_a.ipynb")
+def test_an_exercise_that_is_gone_keeps_its_answer_in_the_file(course, path) -> None:
     save(course)
     write(course, "01_a.ipynb", lesson("1.2"))
     assert "no lesson has this exercise any more" in restore(course)[0]
     save(course)
-    file = course / "answers/answers.json"
-    assert json.loads(file.read_text())["answers"]["1.1"]["source"] == MINE
+    assert kept(course)["source"] == MINE
 
 
-def test_nothing_saved_is_lost_by_saving_again(course) -> None:
-    path = course / "notebooks/01_a.ipynb"
-    answered(path)
+def test_nothing_saved_is_lost_by_saving_again(course, path) -> None:
     save(course)
     answered(path, source=STUB)
     assert save(course)[0] == "1.1: untouched in 01_a.ipynb; the saved answer stays"
     answered(path, source="def f(x):\n    return 3")
-    save(course)
-    found = json.loads((course / "answers/answers.json").read_text())["answers"]["1.1"]
-    assert found["source"].endswith("3")
-    assert found["earlier"] == [{"source": MINE}]
-    save(course)
-    found = json.loads((course / "answers/answers.json").read_text())["answers"]["1.1"]
-    assert found["earlier"] == [{"source": MINE}]
+    for _ in range(2):
+        save(course)
+        assert kept(course)["source"].endswith("3")
+        assert kept(course)["earlier"] == [{"source": MINE}]
 
 
-def test_lessons_are_backed_up_before_they_are_written(course) -> None:
-    path = course / "notebooks/01_a.ipynb"
-    answered(path)
+def test_lessons_are_backed_up_before_they_are_written(course, path) -> None:
     save(course)
-    answered(path, source=STUB)
-    before = path.read_bytes()
+    before = answered(path, source=STUB)
     restore(course)
     (backup,) = (course / "answers/backup").glob("*/01_a.ipynb")
     assert backup.read_bytes() == before
@@ -138,9 +148,7 @@ def test_a_file_that_holds_no_answers(course, content) -> None:
     assert file.read_text() == content
 
 
-def test_a_killed_write_leaves_the_old_file(course, monkeypatch) -> None:
-    path = course / "notebooks/01_a.ipynb"
-    answered(path)
+def test_a_killed_write_leaves_the_old_file(course, path, monkeypatch) -> None:
     save(course)
     file = course / "answers/answers.json"
     before = file.read_bytes()
@@ -186,10 +194,8 @@ def test_what_counts_as_untouched(source, stub) -> None:
         ([], "not checked yet"),
     ],
 )
-def test_what_the_check_said_last(course, outputs, state) -> None:
-    path = course / "notebooks/01_a.ipynb"
-    answered(path)
-    change(path, lambda nb: nb.cells[1].update(outputs=outputs))
+def test_what_the_check_said_last(course, path, outputs, state) -> None:
+    change(path, lambda nb, cells: cells["check-1-1"].update(outputs=outputs))
     assert save(course)[0] == f"1.1: {state}"
 
 
@@ -223,9 +229,8 @@ def test_update_pulls_and_keeps_the_answers(clone) -> None:
 
 def test_an_update_that_fails_keeps_the_answers(clone) -> None:
     path = clone / "notebooks/01_a.ipynb"
-    answered(path)
+    before = answered(path)
     git(clone, "remote", "set-url", "origin", str(clone / "nowhere"))
-    before = path.read_bytes()
     with pytest.raises(ValueError, match=r"git fetch: "):
         update(clone)
     assert path.read_bytes() == before
@@ -250,8 +255,7 @@ def unfinished_merge(clone: Path) -> None:
 def test_an_update_that_cannot_be_touches_nothing(clone, state, words) -> None:
     state(clone)
     path = clone / "notebooks/02_b.ipynb"
-    answered(path, "answer-2-1")
-    before = path.read_bytes()
+    before = answered(path, "answer-2-1")
     with pytest.raises(ValueError, match=words):
         update(clone)
     assert path.read_bytes() == before
@@ -259,8 +263,7 @@ def test_an_update_that_cannot_be_touches_nothing(clone, state, words) -> None:
 
 def test_an_interrupted_update_leaves_the_lessons(clone, monkeypatch) -> None:
     path = clone / "notebooks/01_a.ipynb"
-    answered(path)
-    before, real = path.read_bytes(), answers._git
+    before, real = answered(path), answers._git
 
     def interrupted(root, *words):
         if words[0] == "merge":
@@ -283,10 +286,9 @@ def test_a_course_in_a_folder_of_a_repository(clone, tmp_path_factory) -> None:
     git(outer, "clone", "-q", str(outer), str(outer / "clone"))
     write(outer / "course", "01_a.ipynb", lesson("1.2", "1.1", extra=1))
     git(outer, "commit", "-q", "-a", "-m", "new")
-    root = outer / "clone/course"
-    answered(root / "notebooks/01_a.ipynb")
-    update(root)
-    path = root / "notebooks/01_a.ipynb"
+    path = outer / "clone/course/notebooks/01_a.ipynb"
+    answered(path)
+    update(outer / "clone/course")
     assert cell(path, "answer-1-1").source == MINE and cell(path, "more-0")
 
 
@@ -298,7 +300,7 @@ def test_student_copies_have_no_solutions(course) -> None:
     assert cell(path, "solution-1-1")
     answered(path)
     read = nbformat.v4.new_markdown_cell(f"Read{answers.HINT}.")
-    change(path, lambda nb: nb.cells.insert(0, read))
+    change(path, lambda nb, cells: nb.cells.insert(0, read))
     assert student(course)[0].endswith("2 solutions left out, but it answers 1.1")
     assert nbformat.read(course / "student/01_a.ipynb", 4).cells[0].source == "Read."
 
@@ -320,15 +322,10 @@ def test_the_command_says_what_is_wrong_in_one_line(course, monkeypatch, capsys)
 
 def with_text(root: Path, source: str = answers.TEXT_STUB) -> Path:
     """A lesson with an exercise that is checked, and one that is answered in words."""
-    nb, new = lesson("1.1"), nbformat.v4
-    nb.cells += [
-        new.new_markdown_cell(
-            source, id="answer-1-2", metadata={"tags": ["answer", "exercise-1-2"]}
-        ),
-        new.new_markdown_cell(
-            "So.", id="solution-1-2", metadata={"tags": ["solution"]}
-        ),
-    ]
+    nb, new = lesson("1.1"), nbformat.v4.new_markdown_cell
+    tags = {"tags": ["answer", "exercise-1-2"]}
+    nb.cells.append(new(source, id="answer-1-2", metadata=tags))
+    nb.cells.append(new("So.", id="solution-1-2", metadata={"tags": ["solution"]}))
     return write(root, "01_a.ipynb", nb)
 
 
@@ -341,63 +338,45 @@ def test_answers_in_words_survive_too(tmp_path) -> None:
     nbformat.validate(nbformat.read(path, 4))
 
 
-def change(path: Path, what) -> None:
-    nb = nbformat.read(path, 4)
-    what(nb)
-    nbformat.write(nb, path)
-
-
-def test_work_in_progress_is_not_put_over(course) -> None:
+def test_work_in_progress_is_not_put_over(course, path) -> None:
     """A first answer was saved; the second try does not return anything yet."""
-    path = course / "notebooks/01_a.ipynb"
-    answered(path)
     save(course)
     second = "def f(x):\n    y = x + 2\n    return ..."
-    answered(path, source=second)
-    before = path.read_bytes()
+    before = answered(path, source=second)
     assert "has another answer, which was left alone" in restore(course)[0]
     assert path.read_bytes() == before
     save(course)
-    found = json.loads((course / "answers/answers.json").read_text())["answers"]["1.1"]
-    assert found["source"] == second and found["earlier"] == [{"source": MINE}]
+    assert kept(course)["source"] == second
+    assert kept(course)["earlier"] == [{"source": MINE}]
 
 
-def test_a_cell_that_was_split_or_got_another_id(course) -> None:
-    path = course / "notebooks/01_a.ipynb"
-
-    def split(nb) -> None:
-        (first,) = (c for c in nb.cells if c.id == "answer-1-1")
-        second = nbformat.from_dict(first)
-        first.source, second.source = "import math", MINE
-        first.id, second.id = "0a1b2c3d", "4e5f6a7b"
+def test_a_cell_that_was_split_or_got_another_id(course, path) -> None:
+    def split(nb, cells) -> None:
+        first, second = cells["answer-1-1"], nbformat.from_dict(cells["answer-1-1"])
+        first.source, first.id, second.id = "import math", "0a1b2c3d", "4e5f6a7b"
         nb.cells.insert(1, second)
+        cells["check-1-1"].outputs = []
 
     change(path, split)
     save(course)
-    path = write(course, "01_a.ipynb", lesson("1.1", "1.2"))
+    write(course, "01_a.ipynb", lesson("1.1", "1.2"))
     assert restore(course)[0] == "1.1: not checked yet, put back into 01_a.ipynb"
     assert cell(path, "answer-1-1").source == f"import math\n\n{MINE}"
 
 
-def test_an_answer_cell_that_is_gone_is_named(course) -> None:
-    def delete(nb) -> None:
-        nb.cells = [c for c in nb.cells if c.id != "answer-1-1"]
-
-    change(course / "notebooks/01_a.ipynb", delete)
+def test_an_answer_cell_that_is_gone_is_named(course, path) -> None:
+    change(path, lambda nb, cells: nb.cells.remove(cells["answer-1-1"]))
     assert save(course)[0] == "1.1: its answer cell is missing in 01_a.ipynb"
 
 
-def test_an_answer_that_became_prose_comes_back_as_prose(course) -> None:
-    def convert(nb) -> None:
-        (old,) = (c for c in nb.cells if c.id == "answer-1-1")
-        new = nbformat.v4.new_markdown_cell(
-            "I think it is a flip.", id=old.id, metadata=old.metadata
-        )
-        nb.cells[nb.cells.index(old)] = new
+def test_an_answer_that_became_prose_comes_back_as_prose(course, path) -> None:
+    def convert(nb, cells) -> None:
+        old, new = cells["answer-1-1"], nbformat.v4.new_markdown_cell
+        nb.cells[0] = new("It is a flip.", id=old.id, metadata=old.metadata)
 
-    change(course / "notebooks/01_a.ipynb", convert)
+    change(path, convert)
     save(course)
-    path = write(course, "01_a.ipynb", lesson("1.1", "1.2"))
+    write(course, "01_a.ipynb", lesson("1.1", "1.2"))
     restore(course)
     assert cell(path, "answer-1-1").cell_type == "markdown"
     nbformat.validate(nbformat.read(path, 4))
@@ -411,10 +390,8 @@ def test_a_duplicate_of_a_lesson_is_left_alone(course) -> None:
     assert "1.1: is in 01_a-Copy1.ipynb too, which was left alone" in lines
 
 
-def test_a_lesson_under_another_name_does_not_replace_an_answer(course) -> None:
-    path = course / "notebooks/01_a.ipynb"
+def test_a_lesson_under_another_name_does_not_replace_an_answer(course, path) -> None:
     older = write(course, "01_a_old.ipynb", nbformat.read(path, 4))
-    answered(path)
     answered(older, source="def f(x):\n    return 0")
     assert "1.1: is in 01_a_old.ipynb too, which was left alone" in save(course)
     write(course, "01_a.ipynb", lesson("1.1", "1.2"))
@@ -425,9 +402,8 @@ def test_a_lesson_under_another_name_does_not_replace_an_answer(course) -> None:
 @pytest.mark.parametrize(
     "content", ["{}", "[]", '{"nbformat": 4}', '{"cells": [', "\xff"]
 )
-def test_a_notebook_that_is_none_is_named(course, content) -> None:
-    (course / "notebooks/02_b.ipynb").write_text(content, encoding="latin-1")
-    answered(course / "notebooks/01_a.ipynb")
+def test_a_notebook_that_is_none_is_named(course, path, content) -> None:
+    path.with_name("02_b.ipynb").write_text(content, encoding="latin-1")
     with pytest.raises(ValueError, match=r"02_b\.ipynb: cannot be read"):
         save(course)
     assert not (course / "answers").exists()
