@@ -1,6 +1,6 @@
 """What every stored lesson keeps to, rule by rule; and that each rule can fail.
 
-A rule takes a lesson and returns what is wrong with it, in words.
+A rule takes a lesson and yields what is wrong with it, in words.
 """
 
 import ast
@@ -8,7 +8,6 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -40,26 +39,23 @@ MACHINE_PATH = re.compile(
 )
 
 
-@dataclass
 class Lesson:
-    path: Path
+    def __init__(self, path: Path):
+        self.path = path
+        self.nb = nbformat.read(path, as_version=nbformat.NO_CONVERT)
 
-    @functools.cached_property
-    def nb(self) -> nbformat.NotebookNode:
-        return nbformat.read(self.path, as_version=nbformat.NO_CONVERT)
+    def cells(self, kind: str) -> list[nbformat.NotebookNode]:
+        return [cell for cell in self.nb.cells if cell.cell_type == kind]
 
     @property
     def code(self) -> list[nbformat.NotebookNode]:
-        return [cell for cell in self.nb.cells if cell.cell_type == "code"]
+        return self.cells("code")
 
-    @property
-    def prose(self) -> list[nbformat.NotebookNode]:
-        return [cell for cell in self.nb.cells if cell.cell_type == "markdown"]
+    def outputs(self) -> list[tuple[nbformat.NotebookNode, nbformat.NotebookNode]]:
+        return [(cell, output) for cell in self.code for output in cell.outputs]
 
-    def outputs(self) -> Iterator[tuple[nbformat.NotebookNode, nbformat.NotebookNode]]:
-        for cell in self.code:
-            for output in cell.outputs:
-                yield cell, output
+
+Found = Iterator[str]
 
 
 def tree(cell: nbformat.NotebookNode) -> ast.Module:
@@ -71,84 +67,72 @@ def tags(cell: nbformat.NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
 
 
-def valid(lesson: Lesson) -> list[str]:
+def valid(lesson: Lesson) -> Found:
     try:
         nbformat.validate(lesson.nb)
     except nbformat.ValidationError as error:
-        return [str(error).splitlines()[0]]
-    return []
+        yield str(error).splitlines()[0]
 
 
-def executed_in_order(lesson: Lesson) -> list[str]:
+def executed_in_order(lesson: Lesson) -> Found:
     """Without a count nbval would compare nothing."""
-    return [
-        f"{cell.id}: executed as {cell.execution_count}, is code cell {i}"
-        for i, cell in enumerate(lesson.code, 1)
-        if cell.execution_count != i
-    ]
+    for i, cell in enumerate(lesson.code, 1):
+        if cell.execution_count != i:
+            yield f"{cell.id}: executed as {cell.execution_count}, is code cell {i}"
 
 
-def plain_outputs(lesson: Lesson) -> list[str]:
-    found = ["the metadata hold widgets"] if "widgets" in lesson.nb.metadata else []
+def plain_outputs(lesson: Lesson) -> Found:
+    if "widgets" in lesson.nb.metadata:
+        yield "the metadata hold widgets"
     for cell, output in lesson.outputs():
         if output.output_type == "error":
-            found.append(f"{cell.id}: {output.ename}")
+            yield f"{cell.id}: {output.ename}"
         for kind, content in output.get("data", {}).items():
             svg = kind == "text/html" and "<svg" in content
             if svg or kind.startswith(NEVER_STORED):
-                found.append(f"{cell.id}: holds {'SVG' if svg else kind}")
-    return found
+                yield f"{cell.id}: holds {'SVG' if svg else kind}"
 
 
-def slugs(lesson: Lesson) -> list[str]:
+def slugs(lesson: Lesson) -> Found:
     ids = [cell.get("id", "") for cell in lesson.nb.cells]
     # The second is what Jupyter makes up for a new cell.
     slug, made_up = r"[a-z0-9]+(-[a-z0-9]+)*", r"[0-9a-f]{8}(-[0-9a-f]+)*"
-    wrong = (i for i in ids if not re.fullmatch(slug, i) or re.fullmatch(made_up, i))
-    twice = {i for i in ids if ids.count(i) > 1}
-    return [f"{i!r}: no slug, or there twice" for i in (*wrong, *twice)]
+    for i in ids:
+        if not re.fullmatch(slug, i) or re.fullmatch(made_up, i) or ids.count(i) > 1:
+            yield f"{i!r}: no slug, or there twice"
 
 
-def prose_before_code(lesson: Lesson) -> list[str]:
-    found = []
+def prose_before_code(lesson: Lesson) -> Found:
     if lesson.nb.cells[0].cell_type != "markdown":
-        found.append("begins without a word")
+        yield "begins without a word"
     for kind, run in itertools.groupby(lesson.nb.cells, lambda cell: cell.cell_type):
         ids = [cell.get("id") for cell in run]
         if kind == "code" and len(ids) > MAX_CELLS_IN_A_ROW:
-            found.append(f"{ids[0]} to {ids[-1]}: {len(ids)} code cells in a row")
-    return found
+            yield f"{ids[0]} to {ids[-1]}: {len(ids)} code cells in a row"
 
 
-def small_cells(lesson: Lesson) -> list[str]:
-    lines = {cell.id: cell.source.splitlines() for cell in lesson.code}
-    return [
-        f"{i}: {len(source)} lines"
-        for i, source in lines.items()
-        if len(source) > (MAX_SAVED_LINES if source[0] == SAVE else MAX_LINES)
-    ]
+def small_cells(lesson: Lesson) -> Found:
+    for cell in lesson.code:
+        lines = cell.source.splitlines()
+        if len(lines) > (MAX_SAVED_LINES if lines[0] == SAVE else MAX_LINES):
+            yield f"{cell.id}: {len(lines)} lines"
 
 
-def d2lext_first(lesson: Lesson) -> list[str]:
+def d2lext_first(lesson: Lesson) -> Found:
     """In a cell of its own, before torch, since its OpenMP setting counts."""
     first, *others = lesson.code
-    again = [
-        f"{cell.id}: imports d2lext again"
-        for cell in others
-        if IMPORTED in map(ast.unparse, tree(cell).body)
-    ]
     if first.source != address.first_cell(address.address()):
-        return [f"{first.id}: not as `python -m tools.address` writes it", *again]
-    return again
+        yield f"{first.id}: not as `python -m tools.address` writes it"
+    for cell in others:
+        if IMPORTED in map(ast.unparse, tree(cell).body):
+            yield f"{cell.id}: imports d2lext again"
 
 
-def no_semicolons(lesson: Lesson) -> list[str]:
+def no_semicolons(lesson: Lesson) -> Found:
     """nbval does not know that `;` hides the value."""
-    return [
-        f"{cell.id}: ends with ';'"
-        for cell in lesson.code
-        if cell.source.rstrip().endswith(";")
-    ]
+    for cell in lesson.code:
+        if cell.source.rstrip().endswith(";"):
+            yield f"{cell.id}: ends with ';'"
 
 
 def _ignored(cell: nbformat.NotebookNode) -> bool:
@@ -159,30 +143,22 @@ def _ignored(cell: nbformat.NotebookNode) -> bool:
     )
 
 
-def ignored_cells_are_asserted(lesson: Lesson) -> list[str]:
+def ignored_cells_are_asserted(lesson: Lesson) -> Found:
     ignored = [cell.id for cell in lesson.code if _ignored(cell)]
-    found = []
     if len(ignored) > MAX_IGNORED:
-        found.append(f"{len(ignored)} ignored cells: {', '.join(ignored)}")
+        yield f"{len(ignored)} ignored cells: {', '.join(ignored)}"
     for cell, following in itertools.zip_longest(lesson.code, lesson.code[1:]):
-        if _ignored(cell) and not (following and _asserts(following)):
-            found.append(f"{cell.id}: ignored, and no assert in the code cell below")
-    return found
+        below = ast.walk(tree(following)) if following else ()
+        if _ignored(cell) and not any(isinstance(n, ast.Assert) for n in below):
+            yield f"{cell.id}: ignored, and no assert in the code cell below"
 
 
-def _asserts(cell: nbformat.NotebookNode) -> bool:
-    return any(isinstance(node, ast.Assert) for node in ast.walk(tree(cell)))
-
-
-def no_slow_import(lesson: Lesson) -> list[str]:
+def no_slow_import(lesson: Lesson) -> Found:
     """Only names of ours, and what the book imports, come without `d2l.torch`."""
     light = d2lext._NAMES.keys() | d2lext._MODULES | d2lext._IMPORTS.keys()
-    return [
-        f"{cell.id}: {name} is not the course's, nor quick to import"
-        for cell in lesson.code
-        for name in _taken_from_d2l(cell)
-        if name not in light
-    ]
+    for cell in lesson.code:
+        for name in set(_taken_from_d2l(cell)) - light:
+            yield f"{cell.id}: {name} is not the course's, nor quick to import"
 
 
 def _taken_from_d2l(cell: nbformat.NotebookNode) -> Iterator[str]:
@@ -201,61 +177,54 @@ def _taken_from_d2l(cell: nbformat.NotebookNode) -> Iterator[str]:
         yield from (m for m in modules if m.partition(".")[0] in ("d2l", "tools"))
 
 
-def no_machine_paths(lesson: Lesson) -> list[str]:
+def no_machine_paths(lesson: Lesson) -> Found:
     texts = [(cell.get("id"), cell.source) for cell in lesson.nb.cells]
     for cell, output in lesson.outputs():
         shown = {"": output.get("text", "")} | output.get("data", {})
         texts += [(cell.id, shown.get(k, "")) for k in ("", "text/plain", "text/html")]
-    matches = [(i, MACHINE_PATH.search(text)) for i, text in texts]
-    return [f"{i}: a path of one machine, {m[0]!r}" for i, m in matches if m]
+    for i, text in texts:
+        if match := MACHINE_PATH.search(text):
+            yield f"{i}: a path of one machine, {match[0]!r}"
 
 
-def links_lead_somewhere(lesson: Lesson) -> list[str]:
-    found = []
-    for cell in lesson.prose:
+def links_lead_somewhere(lesson: Lesson) -> Found:
+    for cell in lesson.cells("markdown"):
         for target in re.findall(r"\]\(\s*<?([^)\s>]+)", cell.source):
             file = unquote(target.partition("#")[0])
-            if re.match(r"[a-z]+:", file) or not file:
-                continue
-            if not (lesson.path.parent / file).exists():
-                found.append(f"{cell.id}: no {file!r}")
-    return found
+            if (
+                not re.match(r"[a-z]+:", file)
+                and not (lesson.path.parent / file).exists()
+            ):
+                yield f"{cell.id}: no {file!r}"
 
 
-def single_backslashes(lesson: Lesson) -> list[str]:
+def single_backslashes(lesson: Lesson) -> Found:
     """In a formula two backslashes break the line, and the command is plain text."""
-    return [
-        f"{cell.id}: {formula}"
-        for cell in lesson.prose
-        for formula in re.findall(r"\$[^$\n]+\$", cell.source)
-        if re.search(r"\\\\[a-z]", formula)
-    ]
+    for cell in lesson.cells("markdown"):
+        for formula in re.findall(r"\$[^$\n]+\$", cell.source):
+            if re.search(r"\\\\[a-z]", formula):
+                yield f"{cell.id}: {formula}"
 
 
-def headings(lesson: Lesson) -> list[str]:
-    lines = [line for cell in lesson.prose for line in cell.source.splitlines()]
-    found = [
-        f"no heading {heading!r}"
-        for heading in ("## Summary", "## Exercises", "## Read on")
-        if heading not in lines
-    ]
+def headings(lesson: Lesson) -> Found:
+    lines = [x for cell in lesson.cells("markdown") for x in cell.source.splitlines()]
+    for heading in {"## Summary", "## Exercises", "## Read on"} - {*lines}:
+        yield f"no heading {heading!r}"
     number = lesson.path.name[:2].lstrip("0")
     if not re.match(rf"# {number} \S", lesson.nb.cells[0].source):
-        found.append(f"does not begin with '# {number} ' and a title")
-    return found
+        yield f"does not begin with '# {number} ' and a title"
 
 
-def small_file(lesson: Lesson) -> list[str]:
-    size = lesson.path.stat().st_size
-    return [f"{size:,} bytes"] if size > MAX_BYTES else []
+def small_file(lesson: Lesson) -> Found:
+    if (size := lesson.path.stat().st_size) > MAX_BYTES:
+        yield f"{size:,} bytes"
 
 
-def parameters_where_it_trains(lesson: Lesson) -> list[str]:
+def parameters_where_it_trains(lesson: Lesson) -> Found:
     marked = [cell.id for cell in lesson.code if "parameters" in tags(cell)]
     wanted = int(any(map(_trains, lesson.code)))
     if len(marked) > 1 or len(marked) < wanted:
-        return [f"{len(marked)} cells tagged parameters, wanted {wanted}"]
-    return []
+        yield f"{len(marked)} cells tagged parameters, wanted {wanted}"
 
 
 def _trains(cell: nbformat.NotebookNode) -> bool:
@@ -309,32 +278,35 @@ def lesson(tmp_path: Path) -> Lesson:
     return Lesson(path)
 
 
+Spoil = Callable[[Lesson], None]
+
+
 def cell(lesson: Lesson, slug: str) -> nbformat.NotebookNode:
     return next(cell for cell in lesson.nb.cells if cell.id == slug)
 
 
-def change(slug: str, **fields: object) -> Callable[[Lesson], None]:
+def change(slug: str, **fields: object) -> Spoil:
     return lambda lesson: cell(lesson, slug).update(fields)
 
 
-def source(slug: str, text: str | None) -> Callable[[Lesson], None]:
+def source(slug: str, text: str | None) -> Spoil:
     return change(slug, source=text)
 
 
-def tagged(slug: str, *tags: str) -> Callable[[Lesson], None]:
+def tagged(slug: str, *tags: str) -> Spoil:
     return change(slug, metadata={"tags": list(tags)})
 
 
-def prose(old: str, new: str) -> Callable[[Lesson], None]:
+def prose(old: str, new: str) -> Spoil:
     assert old in PROSE
     return source("title", PROSE.replace(old, new))
 
 
-def output(kind: str, *args: object, **fields: object) -> Callable[[Lesson], None]:
+def output(kind: str, *args: object, **fields: object) -> Spoil:
     return change("save", outputs=[nbformat.v4.new_output(kind, *args, **fields)])
 
 
-def shown(mime: str, content: object) -> Callable[[Lesson], None]:
+def shown(mime: str, content: object) -> Spoil:
     return output("display_data", {mime: content})
 
 
@@ -342,11 +314,8 @@ def widget_state(lesson: Lesson) -> None:
     lesson.nb.metadata.widgets = {"state": {}}
 
 
-def without(*slugs: str) -> Callable[[Lesson], None]:
-    def drop(lesson: Lesson) -> None:
-        lesson.nb.cells = [c for c in lesson.nb.cells if c.id not in slugs]
-
-    return drop
+def without(slug: str) -> Spoil:
+    return lambda lesson: lesson.nb.cells.remove(cell(lesson, slug))
 
 
 def too_many_ignored(lesson: Lesson) -> None:
@@ -401,10 +370,7 @@ BROKEN = [
     (no_machine_paths, prose("data/cat.jpg", "/home/somebody/cat.jpg")),
     (no_machine_paths, prose("data/cat.jpg", "C:\\cat.jpg")),
     (no_machine_paths, source("setup", "x = 1  # see /tmp/x")),
-    (
-        no_machine_paths,
-        output("stream", text="/usr/lib/torch.py:3: UserWarning\n"),
-    ),
+    (no_machine_paths, output("stream", text="/usr/lib/torch.py:3: UserWarning\n")),
     (no_machine_paths, shown("text/plain", "PosixPath('/Users/somebody')")),
     (links_lead_somewhere, prose("picture.png", "drawing.png")),
     (links_lead_somewhere, prose("08_next.ipynb#part", "09_next.ipynb#part")),
@@ -431,8 +397,8 @@ def stored(path: Path) -> Lesson:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_lesson(path: Path, rule: Callable[[Lesson], list[str]]) -> None:
-    assert rule(stored(path)) == []
+def test_lesson(path: Path, rule: Callable[[Lesson], Found]) -> None:
+    assert list(rule(stored(path))) == []
 
 
 def test_every_rule_lets_a_good_lesson_pass(lesson: Lesson) -> None:
@@ -442,4 +408,4 @@ def test_every_rule_lets_a_good_lesson_pass(lesson: Lesson) -> None:
 @pytest.mark.parametrize(("rule", "spoil"), BROKEN, ids=lambda x: x.__name__)
 def test_rule_finds_what_is_broken(lesson: Lesson, rule, spoil) -> None:
     spoil(lesson)
-    assert rule(lesson) != []
+    assert list(rule(lesson)) != []
