@@ -148,10 +148,8 @@ def save(root: Path = ROOT) -> list[str]:
     answers, lines, seen = _read(file), [], set()
     for path, nb in _lessons(root).items():
         exercises = _exercises(path, nb)
-        solved = (
-            re.fullmatch(r"solution-(\d+)-(\d+)", c.get("id", "")) for c in nb.cells
-        )
-        for id in {".".join(s.groups()) for s in solved if s} - exercises.keys():
+        ids = re.findall(r"solution-(\d+)-(\d+)", " ".join(c.id for c in nb.cells))
+        for id in {".".join(id) for id in ids} - exercises.keys():
             lines.append(f"{id}: its answer cell is missing in {path.name}")
         for id, exercise in exercises.items():
             if id in seen:
@@ -268,8 +266,8 @@ def update(root: Path = ROOT) -> list[str]:
 
 
 def _git(root: Path, *words: str) -> str:
-    command, how = ["git", "-C", str(root), *words], {"capture_output": True}
-    done = subprocess.run(command, **how, encoding="utf-8", errors="replace")
+    how = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
+    done = subprocess.run(["git", "-C", str(root), *words], **how)
     if done.returncode:
         said = done.stderr.strip() or done.stdout.strip() or "no"
         also = "; merge by hand, then restore" if "fast-forward" in said else ""
@@ -297,12 +295,8 @@ def _here() -> Path:
     """The folder whose lessons are meant."""
     folder = Path.cwd()
     folder = folder.parent if folder.name == "notebooks" else folder
-    for root, pattern in (
-        (folder, "notebooks"),
-        (folder, "*.ipynb"),
-        (ROOT, "notebooks"),
-    ):
-        if any(root.glob(pattern)):
+    for root in (folder, ROOT):
+        if (root / "notebooks").exists() or any(root.glob("*.ipynb")):
             return root
     raise ValueError(f"{folder}: holds no lessons; go to the folder that has yours")
 

@@ -33,15 +33,15 @@ def python(version: tuple[int, ...] = tuple(sys.version_info)) -> Finding:
 
 def packages(lock: Path | None = LOCK) -> Finding:
     """Whether packages are there, and as the lock has them, where there is one."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    def plain(name: str) -> str:
-        return re.sub(r"[-_.]+", "-", name).lower()  # as PyPI compares names
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
 
     found, also = {}, ""
     for d in importlib.metadata.distributions():
         if name := d.metadata["Name"]:
-            found.setdefault(plain(name), d.version)  # Python imports the first
+            found.setdefault(
+                canonicalize_name(name), d.version
+            )  # Python imports the first
         else:
             also += f"; {getattr(d, '_path', d)} is left of a package, delete it"
     if missing := [name for name in NEEDED if name not in found]:
@@ -50,18 +50,14 @@ def packages(lock: Path | None = LOCK) -> Finding:
         return FINE, f"packages: {len(found)}{also}"
     without = r"nvidia|cuda|triton|#" if Path(".venv/.cpu").exists() else "#"
     try:
-        lines = lock.read_text(encoding="utf-8").splitlines()
-        wanted = [
-            Requirement(x) for x in lines if x.strip() and not re.match(without, x)
-        ]
-    except (OSError, InvalidRequirement) as error:
+        lines = filter(None, lock.read_text(encoding="utf-8").splitlines())
+        wanted = [Requirement(x) for x in lines if not re.match(without, x)]
+    except (OSError, ValueError) as error:
         return WRONG, f"packages: {lock.name} cannot be read ({error}); get it with git"
-    wanted = {plain(r.name): r for r in wanted if not r.marker or r.marker.evaluate()}
-    other = [
-        f"{name} {found.get(name, 'missing')}"
-        for name, r in wanted.items()
-        if not r.specifier.contains(found.get(name, "0.dev0"), prereleases=True)
-    ]
+    wanted = [r for r in wanted if not r.marker or r.marker.evaluate()]
+    has = {r: found.get(canonicalize_name(r.name), "") for r in wanted}
+    fits = {r: v and r.specifier.contains(v, prereleases=True) for r, v in has.items()}
+    other = [f"{r.name} {has[r] or 'missing'}" for r in wanted if not fits[r]]
     if not other:
         return FINE, f"packages: {len(wanted)}, all as in {lock.name}{also}"
     shown = ", ".join(other[:3]) + (", ..." if len(other) > 3 else "")
@@ -111,15 +107,12 @@ def device() -> Finding:
             why = str(error).partition("\n")[0]
     elif smi and "CUDA_VISIBLE_DEVICES" not in os.environ:  # what NVIDIA's program sees
         command = [smi, "--query-gpu=name", "--format=csv,noheader"]
-        names = subprocess.run(
-            command, capture_output=True, text=True, timeout=20
-        ).stdout
-        names = ", ".join(names.splitlines())
+        how = {"capture_output": True, "text": True, "timeout": 20}
+        names = ", ".join(subprocess.run(command, **how).stdout.splitlines())
     if names:
-        how = (
-            "CUDA_VISIBLE_DEVICES= (empty) trains on the CPU; pytorch.org/get-started "
-        )
-        return WRONG, f"GPU: {names} cannot be used: {why} {how}has other PyTorches"
+        how = "CUDA_VISIBLE_DEVICES= (empty) trains on the CPU; other PyTorches are on"
+        words = f"GPU: {names} cannot be used: {why} {how} pytorch.org/get-started"
+        return WRONG, words
     apple = ", Apple's GPU is not used" if torch.backends.mps.is_available() else ""
     return WITHOUT, f"{shown}; no GPU that lessons can use{apple}; trains in {fast}"
 
@@ -194,11 +187,11 @@ def diagnose(checks: tuple[Callable[[], Finding], ...] = CHECKS) -> Iterator[Fin
 
 
 def main(argv: list[str] | None = None) -> int:
-    marks = set()
+    worst = 0
     for mark, words in diagnose():
         print(f"{mark}  {words}", flush=True)
-        marks.add(mark)
-    return int(WRONG in marks)
+        worst |= mark == WRONG
+    return int(worst)
 
 
 if __name__ == "__main__":
