@@ -81,13 +81,6 @@ def _lambda(function: Callable) -> str:
         for node in ast.walk(tree)
         if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno
     ]
-    same = [node for node in found if _code(node) == _code(code)]
+    places = {(line, column) for line, _, column, _ in code.co_positions()}
+    same = [n for n in found if (n.body.lineno, n.body.col_offset) in places]
     return f"({ast.unparse((same or found)[0])})" if found else "..."
-
-
-def _code(of: ast.Lambda | types.CodeType) -> list:
-    """What a lambda does, apart from where it stands."""
-    if isinstance(of, ast.Lambda):
-        consts = compile(ast.Expression(of), "", "eval").co_consts
-        of = next(c for c in consts if isinstance(c, types.CodeType))
-    return [of.co_code, of.co_consts, of.co_names, of.co_varnames]

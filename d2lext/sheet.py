@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from d2lext import expect
 
@@ -17,17 +17,24 @@ FRAME = "#d55e00"
 BUDGET = 512 * 512
 
 
-def plain(img: Image.Image) -> Image.Image:
-    """An image of any mode in RGB: 16 bits and floats scaled, alpha on white."""
+def plain(img: Image.Image, peak: float | None = None) -> Image.Image:
+    """An image of any mode in RGB: 16 bits and floats scaled, alpha on white.
+
+    peak: the largest number of the images that it is shown with.
+    """
     if img.mode[0] in "IF":
-        X = np.nan_to_num(np.asarray(img, dtype=np.float64)).clip(0)
+        X, peak = _numbers(img), _numbers(img).max() if peak is None else peak
         whites = {"I": (255, 65535), "F": (1, 255, 65535)}.get(img.mode, (65535,))
-        white = next((w for w in whites if X.max() <= w), X.max())
+        white = next((w for w in whites if peak <= w), peak)
         img = Image.fromarray((255 * X / white).round().astype(np.uint8))
     if img.has_transparency_data:
         img = (img.convert("LA") if img.mode == "La" else img).convert("RGBA")
         img = Image.alpha_composite(Image.new("RGBA", img.size, "white"), img)
     return img.convert("RGB")
+
+
+def _numbers(img: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(img, dtype=np.float64)).clip(0)
 
 
 def within_budget(img: Image.Image) -> Image.Image:
@@ -47,19 +54,20 @@ def contact_sheet(
     """
     if not images:
         raise ValueError("images: expected at least one")
-    fitted = [_fitted(plain(img), tile) for img in images]
-    width = max(img.width for img in fitted) + GAP
-    height = max(img.height for img in fitted) + GAP
+    peaks = {}  # of each mode, so that dark parts of an image stay dark
+    for img in images:
+        if img.mode in "IF":
+            peaks[img.mode] = max(peaks.get(img.mode, 0), _numbers(img).max())
+    fitted = [_fitted(plain(img, peaks.get(img.mode)), tile) for img in images]
+    width, height = (max(i.size[k] for i in fitted) + GAP for k in (0, 1))
     num_cols = min(num_cols, len(fitted))
     rows = math.ceil(len(fitted) / num_cols)
     sheet = Image.new("RGB", (num_cols * width + GAP, rows * height + GAP), "white")
     for i, img in enumerate(fitted):
-        x = GAP + i % num_cols * width + (width - GAP - img.width) // 2
-        y = GAP + i // num_cols * height + (height - GAP - img.height) // 2
         if frame and i == 0:
-            box = (x - GAP // 2, y - GAP // 2)
-            box += (x + img.width + GAP // 2 - 1, y + img.height + GAP // 2 - 1)
-            ImageDraw.Draw(sheet).rectangle(box, fill=FRAME)
+            img = ImageOps.expand(img, GAP // 2, FRAME)
+        x = i % num_cols * width + (width + GAP - img.width) // 2
+        y = i // num_cols * height + (height + GAP - img.height) // 2
         sheet.paste(img, (x, y))
     return sheet
 

@@ -3,6 +3,7 @@
 import contextlib
 import html
 import inspect
+import json
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -11,12 +12,17 @@ import ipywidgets as widgets
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional as TF
 
 from d2lext import codeline, expect, sheet
+from d2lext.augment import Transform
+from d2lext.places import PACKAGE
 
 SLIDER_STEPS = 20
 MAX_SEED = 10**9
 OPTIONS = {"num_rows": 2, "num_cols": 4, "tile": 160, "seed": 0}
+_SERVER = json.loads((PACKAGE / "course/lab/jupyter_server_config.json").read_text())
+_BYTES = _SERVER["ServerApp"]["tornado_settings"]["websocket_max_message_size"]
 FORMS = (bool, tuple, list, widgets.ValueWidget)
 # ipywidgets 7, which Colab has, calls it otherwise.
 OLD = "tooltip" not in widgets.IntSlider.class_trait_names()
@@ -73,9 +79,7 @@ class Explorer(widgets.VBox):
         self._tile = expect.integer("tile", tile)
         self._start_seed = expect.integer("seed", seed, 0, MAX_SEED)
         self._draw, self._quiet = draw, False
-        self._img = self._start_img = (
-            None if img is None else sheet.plain(sheet.opened(img))
-        )
+        self._img = self._start_img = None if img is None else sheet.opened(img)
         parameters = _parameters(draw, controls)
         self.controls = {
             name: _control(name, spec, parameters.get(name))
@@ -107,7 +111,8 @@ class Explorer(widgets.VBox):
         reset.on_click(lambda _: self.reset())
         buttons = [self.seed, reroll, reset]
         if self._img is not None:
-            words = "An image of your own: up to 100 MB under make lab, else often 10"
+            words = f"An image of your own: up to {_BYTES >> 20} MB, or, where neither "
+            words += "d2lext lab nor make lab opened the lessons, often 10"
             self.upload = widgets.FileUpload(
                 accept="image/*", description="Your image", **{TIP: words}
             )
@@ -138,26 +143,41 @@ class Explorer(widgets.VBox):
         files = change["new"]  # a tuple; in ipywidgets 7 a dictionary by name
         for file in files.values() if isinstance(files, dict) else files:
             with self._errors_shown():
-                self._img = sheet.plain(sheet.opened(bytes(file["content"])))
+                self._img = sheet.opened(bytes(file["content"]))
             self._redraw()
 
     def _images(self) -> list[Image.Image]:
-        with seeded(self.seed.value):
-            made = self._draw(**self.values)
-            if self._img is None:
-                made = made if isinstance(made, list | tuple) else [made]
-                return [expect.image(m, "what draw returned") for m in made]
-            if not callable(made):
-                raise TypeError(
-                    f"draw: beside an image, {codeline.name(self._draw)} must return "
-                    f"an augmentation, something to call, not {type(made).__name__}"
-                )
-            img = sheet.within_budget(self._img)
-            # A copy each, so that an augmentation that writes into its input
-            # does not change the original.
-            draws = [made(img.copy()) for _ in range(self._count - 1)]
+        if self._img is None:
+            with seeded(self.seed.value):
+                made = self._draw(**self.values)
+            made = made if isinstance(made, list | tuple) else [made]
+            return [expect.image(m, "what draw returned") for m in made]
+        self._used = sheet.within_budget(self._img)
+        try:
+            draws = self._draws()
+        except Exception:
+            if self._used.mode == "RGB":
+                raise
+            self._used = sheet.plain(self._used)  # the note says so
+            draws = self._draws()
         name = "what the augmentation returned"
         return [self._img, *(expect.image(draw, name) for draw in draws)]
+
+    def _draws(self) -> list:
+        n = self._count - 1
+        with seeded(self.seed.value):
+            aug = self._draw(**self.values)
+            if not callable(aug):
+                raise TypeError(
+                    f"draw: beside an image, {codeline.name(self._draw)} must return "
+                    f"an augmentation, something to call, not {type(aug).__name__}"
+                )
+            if isinstance(aug, Transform):  # it draws for each image of a batch
+                expect.choice("mode", self._used.mode, ("L", "RGB", "RGBA"))
+                return list(aug(TF.pil_to_tensor(self._used).repeat(n, 1, 1, 1)))
+            # A copy each, so that an augmentation that writes into its input
+            # does not change the original.
+            return [aug(self._used.copy()) for _ in range(n)]
 
     def _redraw(self, _=None) -> None:
         if self._quiet:
@@ -186,9 +206,10 @@ class Explorer(widgets.VBox):
     def _html(self) -> str:
         code, note = html.escape(self.code), ""
         first = "The original, framed, and images" if self._img else "Images"
-        if self._img and (img := sheet.within_budget(self._img)) is not self._img:
-            full, used = (f"{i.width} x {i.height}" for i in (self._img, img))
-            note = f'<p class="d2lext-size">{full} pixels, augmented at {used}</p>'
+        if self._img and (used := self._used) is not (img := self._img):
+            note = f"{img.width} x {img.height} {img.mode} image, augmented at "
+            note += f"{used.width} x {used.height} as {used.mode}"
+            note = f'<p class="d2lext-note">{note}</p>'
         return (
             f'<img class="d2lext-sheet" style="max-width: 100%; height: auto" '
             f'alt="{first} by {code}, seed {self.seed.value}" '
@@ -279,21 +300,17 @@ def _control(name: str, spec: object, parameter: object) -> widgets.Widget:
 
 
 def _slider(name: str, spec: tuple, parameter: object, look: dict) -> widgets.Widget:
-    low, high = spec[:2]
+    low, high, *start = spec
     default = _python(getattr(parameter, "default", None))
-    if not _is_number(low) or not _is_number(high) or not low < high:
+    if len(_ends((low, high))) < 2 or low >= high:
         raise ValueError(f"{name}: expected numbers low < high, got {spec!r}")
     typed = "float" in str(getattr(parameter, "annotation", "")) + str(type(default))
     whole = high - low > 1 and isinstance(low, int) and isinstance(high, int)
     whole = whole and not typed
-    if len(spec) == 3:
-        start = spec[2]
-    elif _is_number(default) or _is_pair(default):
-        start = default
-    else:
-        start = (low + high) // 2 if whole else (low + high) / 2
-    ends = start if _is_pair(start) else (start,)
-    if not all(_is_number(n) and low <= n <= high for n in ends) or ends[0] > ends[-1]:
+    middle = (low + high) // 2 if whole else (low + high) / 2
+    (start,) = start or [default if _ends(default) else middle]
+    ends = _ends(start)
+    if not ends or not low <= ends[0] <= ends[-1] <= high:
         raise ValueError(
             f"{name}: the start {start!r} is not a number, or two rising ones, within "
             f"{low} and {high}; give one as (low, high, start)"
@@ -310,12 +327,11 @@ def _slider(name: str, spec: tuple, parameter: object, look: dict) -> widgets.Wi
     return getattr(widgets, kind)(value=start, min=low, max=high, step=step, **look)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2
+def _ends(value: object) -> tuple[float, ...]:
+    """The handles of a slider that starts at a number or a pair; none for others."""
+    ends = tuple(value) if isinstance(value, tuple | list) else (value,)
+    fits = all(isinstance(n, int | float) and math.isfinite(n) for n in ends)
+    return ends if fits and len(ends) <= 2 else ()
 
 
 def _python(value: object) -> object:

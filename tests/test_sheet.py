@@ -44,3 +44,12 @@ def test_contact_sheet_keeps_small_pixels_square():
     X = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     sheet = np.asarray(contact_sheet([Image.fromarray(X)], 1, 160))
     assert np.array_equal(sheet[GAP:-GAP, GAP:-GAP], X.repeat(5, 0).repeat(5, 1))
+
+
+@pytest.mark.parametrize("X", [GRAY.astype(np.int32), BYTES.astype(np.float32)])
+def test_a_dark_part_of_an_image_stays_dark(X):
+    img = Image.fromarray(X)
+    sheet = np.asarray(contact_sheet([img, img.crop((0, 0, 16, 1))], 2, 16))
+    assert abs(sheet[GAP, GAP : GAP + 16, 0] - BYTES[0].astype(int)).max() <= 1
+    dark = sheet[:, GAP + 16 + GAP : -GAP]
+    assert dark[(dark != 255).all(2)].max() <= 16

@@ -10,14 +10,16 @@ import ipywidgets as widgets
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
-from torchvision import transforms as OLD
+from torchvision import transforms as OLD  # noqa: F401 (REFUSED evaluates it)
 from torchvision.transforms import v2
 
 import d2lext as d2l
-from d2lext.sheet import BUDGET, GAP
+from d2lext import batch
+from d2lext.sheet import BUDGET, GAP, contact_sheet, plain
 from d2lext.sliders import seeded
 
 
@@ -232,7 +234,8 @@ def test_draws_work_on_the_image_at_its_own_size(cat):
     width, height = sizes[-1]
     assert 0.99 * BUDGET < width * height <= BUDGET
     assert width / height == pytest.approx(1.25, rel=0.01)
-    assert f"2000 x 1600 pixels, augmented at {width} x {height}" in html(explorer)
+    note = f"2000 x 1600 RGB image, augmented at {width} x {height} as RGB"
+    assert note in html(explorer)
 
 
 def test_a_phones_rotation_is_followed(tmp_path):
@@ -304,7 +307,7 @@ def test_every_control_can_be_named_by_a_screen_reader(cat):
     explorer = flips(cat)
     row = explorer.children[-2].children
     assert all(map(tip, (*explorer.controls.values(), *row)))
-    assert "MB" in tip(explorer.upload)
+    assert "up to 200 MB" in tip(explorer.upload)
     alt = re.search(r'alt="([^"]+)"', html(explorer))[1]
     assert "RandomHorizontalFlip(p=0.5), seed 0" in alt
 
@@ -334,56 +337,85 @@ def test_integers_or_fractions(cat):
         assert type(slider).__name__ == "FloatSlider"
 
 
+FLIP = v2.RandomHorizontalFlip
+REFUSED = r"""
+"flip", cat                          | TypeError: draw: expected a function.*got str
+FLIP, 7                              | TypeError: img: expected an image.*int
+FLIP, "no.png"                       | FileNotFoundError: img: .*'no.png'
+FLIP, "."                            | FileNotFoundError: img: .*no file
+FLIP, cat, q=(0, 1)                  | TypeError: q: .*has p
+FLIP, cat, p=0.5                     | TypeError: p: expected.*0.5
+FLIP, cat, p=[]                      | TypeError: p: expected
+FLIP, cat, p=(1, 0)                  | ValueError: p: .*low < high
+FLIP, cat, p=("a", 1)                | ValueError: p: .*numbers
+FLIP, cat, p=(0, 1, 2)               | ValueError: p: .*start 2 is not
+FLIP, cat, p=(0, 1, (1, 0))          | ValueError: p: .*rising
+FLIP, cat, num_rows=0                | ValueError: num_rows: .*0
+FLIP, cat, tile=0.5                  | ValueError: tile: .*0.5
+FLIP, cat, tile=(1, 9)               | TypeError: tile: .*no
+FLIP, cat, seed=-1                   | ValueError: seed: .*-1
+v2.ColorJitter(0.5), cat, hue=(0, 1) | TypeError: draw: .*class ColorJitter
+OLD.ToTensor(), cat                  | TypeError: draw: .*class ToTensor, not one that
+lambda img: img, cat                 | TypeError: img: .*does not take the image
+v2.RandomCrop, cat                   | TypeError: size: .*size=.0.0, 1.0.*partial
+lambda: None, cat                    | TypeError: draw: .*must return an augmentation
+lambda: len, cat                     | TypeError: .*has no len
+lambda: type, cat                    | TypeError: what the augmentation returned: .*type
+lambda: 3                            | TypeError: what draw returned: .*int
+lambda: []                           | ValueError: images: expected at least one
+"""
+
+
+@pytest.mark.parametrize("row", REFUSED.strip().splitlines())
+def test_explore_names_what_was_wrong(cat, row):
+    arguments, words = row.split(" | ")
+    with pytest.raises((TypeError, ValueError, OSError)) as caught:
+        eval(f"d2l.explore({arguments})", globals(), {"cat": cat})
+    assert re.match(words, f"{caught.typename}: {caught.value}")
+
+
+MODES = ["L", "1", "I;16", "I", "F", "LA", "La", "RGBA", "RGBa", "CMYK", "P", "YCbCr"]
+
+
+def of_mode(mode, img):
+    gray = np.asarray(img.convert("L"))
+    numbers = {"I;16": gray.astype("u2") * 257, "I": gray * np.int32(257)}
+    numbers["F"] = gray / np.float32(255)
+    if mode in numbers:
+        return Image.fromarray(numbers[mode])
+    if mode[1:] in ("a", "A", "GBA", "GBa"):
+        img.putalpha(img.convert("L"))
+        return img.convert(mode[:-1] + "A").convert(mode)
+    return img.convert(mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    ("arguments", "controls", "error", "words"),
+    ("draw", "controls", "takes"),
     [
-        (("flip", "CAT"), {}, TypeError, "draw: expected a function.*got str"),
-        ((v2.RandomHorizontalFlip, 7), {}, TypeError, "img: expected an image.*int"),
-        ((v2.RandomHorizontalFlip, "no.png"), {}, FileNotFoundError, "img: .*'no.png'"),
-        ((v2.RandomHorizontalFlip, "CAT"), {"q": (0, 1)}, TypeError, "q: .*has p"),
-        ((v2.RandomHorizontalFlip, "CAT"), {"p": 0.5}, TypeError, "p: expected.*0.5"),
-        ((v2.RandomHorizontalFlip, "CAT"), {"p": []}, TypeError, "p: expected"),
-        (
-            (v2.RandomHorizontalFlip, "CAT"),
-            {"p": (1, 0)},
-            ValueError,
-            "p: .*low < high",
-        ),
-        ((v2.RandomHorizontalFlip, "CAT"), {"p": ("a", 1)}, ValueError, "p: .*numbers"),
-        (
-            (v2.RandomHorizontalFlip, "CAT"),
-            {"p": (0, 1, 2)},
-            ValueError,
-            "start 2 is not",
-        ),
-        ((v2.RandomHorizontalFlip, "CAT"), {"p": (0, 1, (1, 0))}, ValueError, "rising"),
-        ((v2.ColorJitter(0.5), "CAT"), {"hue": (0, 1)}, TypeError, "class ColorJitter"),
-        ((v2.RandomHorizontalFlip, "."), {}, FileNotFoundError, "img: .*no file"),
-        (
-            (v2.RandomHorizontalFlip, "CAT"),
-            {"num_rows": 0},
-            ValueError,
-            "num_rows: .*0",
-        ),
-        ((v2.RandomHorizontalFlip, "CAT"), {"tile": 0.5}, ValueError, "tile: .*0.5"),
-        ((v2.RandomHorizontalFlip, "CAT"), {"tile": (1, 9)}, TypeError, "tile: .*no"),
-        ((lambda img: img, "CAT"), {}, TypeError, "img: .*does not take the image"),
-        ((v2.RandomCrop, "CAT"), {}, TypeError, "size: .*size=.0.0, 1.0.*partial"),
-        ((OLD.ToTensor(), "CAT"), {}, TypeError, "class ToTensor, not one that is"),
-        ((v2.RandomHorizontalFlip, "CAT"), {"seed": -1}, ValueError, "seed: .*-1"),
-        ((lambda: None, "CAT"), {}, TypeError, "draw: .*must return an augmentation"),
-        ((lambda: len, "CAT"), {}, TypeError, "has no len"),
-        (
-            (lambda: type, "CAT"),
-            {},
-            TypeError,
-            "what the augmentation returned: .*type",
-        ),
-        ((lambda: 3,), {}, TypeError, "what draw returned: .*int"),
-        ((lambda: [],), {}, ValueError, "images: expected at least one"),
+        (v2.RandomHorizontalFlip, {"p": (0, 1)}, MODES),
+        (v2.RandomResizedCrop, {"size": (10, 30)}, MODES),
+        (v2.ColorJitter, {"contrast": (0, 1.0)}, ["L", "LA", "RGBA", "CMYK", "YCbCr"]),
+        (v2.RandAugment, {"num_ops": [8]}, ["L"]),
+        (batch.RandAugment, {"num_ops": (1, 4)}, ["L"]),
+        (batch.RandomCrop, {"size": (10, 30)}, ["L", "RGBA"]),
     ],
 )
-def test_explore_names_what_was_wrong(cat, arguments, controls, error, words):
-    arguments = [cat if a == "CAT" else a for a in arguments]
-    with pytest.raises(error, match=words):
-        d2l.explore(*arguments, **controls)
+def test_the_line_makes_what_is_shown_in_every_mode(cat, mode, draw, controls, takes):
+    img = of_mode(mode, cat.resize((50, 40)))
+    explorer, used = d2l.explore(draw, img, tile=50, **controls), img
+    note = f"50 x 40 {mode} image, augmented at 50 x 40 as RGB"
+    assert (note in html(explorer)) == ("d2lext-note" in html(explorer))
+    if note in html(explorer):
+        used = plain(img)
+    assert (used is img) == (mode in takes)
+    with seeded(0):
+        aug = eval(explorer.code, {"torchvision": torchvision, "d2lext": d2l})
+        if draw.__module__.startswith("d2lext"):
+            X = v2.functional.pil_to_tensor(used).repeat(7, 1, 1, 1)
+            draws = [d2l.expect.image(x) for x in aug(X)]
+        else:
+            draws = [aug(used) for _ in range(7)]
+    wanted = contact_sheet([img, *draws], 4, 50, frame=True)
+    assert explorer.sheet.tobytes() == wanted.tobytes()
+    assert len({t.tobytes() for t in tiles(explorer, size=(50, 40))}) > 1
