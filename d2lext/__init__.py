@@ -24,6 +24,7 @@ _environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 _NAMES = {
     **NAMES,
+    "bench": "workbench",
     "explore": "sliders",
     "data_path": "images",
     "check": "course.exercises",

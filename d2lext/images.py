@@ -115,7 +115,7 @@ def read_cifar10(
     is not there and for data that is not right.
     """
     split = "train" if is_train else "test"
-    if root is None and os.environ.get(VARIABLE) == "sample":
+    if str(root or os.environ.get(VARIABLE)) == "sample":
         return read_sample(split)
     folder = _folder(root, download)
     for place in (folder, *_folders(folder)):

@@ -1,0 +1,209 @@
+"""The policy bench, with its real process: each test trains for seconds."""
+
+import base64
+import io
+import itertools
+import json
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import d2lext as d2l
+from d2lext import batch
+from d2lext.compare import augmentations
+from d2lext.images import read_sample
+from d2lext.runs import read_runs
+from d2lext.train import Config
+from d2lext.workbench import command, half_width
+from d2lext.worker import WORKER
+
+PATIENCE_S = 300
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("D2LEXT_RUNS", str(tmp_path / "runs.jsonl"))
+    monkeypatch.setenv("D2LEXT_CIFAR10", "sample")
+
+
+def wait(done: Callable[[], bool]) -> None:
+    start = time.monotonic()
+    while not done():
+        assert time.monotonic() < start + PATIENCE_S
+        time.sleep(0.02)
+
+
+def click(bench, name: str) -> None:
+    """Press a button and wait until what it started is over."""
+    assert not bench.buttons[name].disabled
+    bench.buttons[name].click()
+    wait(lambda: bench.buttons["Stop"].disabled)
+
+
+def recorded(seed: int = 0, acc: float = 0.5, epochs: int = 1, **changed) -> dict:
+    """A run as `train` records it."""
+    run = dict(vars(Config(epochs=epochs, num_val=1000, seed=seed)), data="sample")
+    return run | {"test_acc": [acc] * epochs, "seconds": 2.0} | changed
+
+
+def keep(*runs: dict) -> None:
+    with open(os.environ["D2LEXT_RUNS"], "a") as file:
+        file.writelines(json.dumps(run) + "\n" for run in runs)
+
+
+def accs(bench) -> list[float]:
+    return [row[1] for row in bench._rows()]
+
+
+# Settings
+
+
+def test_what_is_set_is_a_policy_and_a_command() -> None:
+    bench = d2l.bench(10)
+    assert bench.config == Config("flip", epochs=10, num_val=1000)
+    for part in ("crop", "color", "mixup"):
+        bench.controls[part][0].value = True
+    bench.controls["crop"][1].value = 2
+    bench.controls["color"][4].value = 0.1
+    policy = "flip+crop2+color0.5,0.5,0.5,0.1"
+    assert bench.config == Config(policy, 0, 10, mixup_alpha=0.5, num_val=1000)
+    assert command(bench.config, [0, 2]) == (
+        f"python -m d2lext.train --root sample --policy {policy} --epochs 10 "
+        "--mixup-alpha 0.5 --num-val 1000 --seed 0 2"
+    )
+    bench.controls["flip"][0].value = False
+    bench.controls["mixup"][0].value = False
+    assert bench.config.policy == policy[5:] and bench.config.mixup_alpha == 0
+    assert bench.controls["flip"][1].disabled and not bench.controls["crop"][1].disabled
+
+
+def test_every_strength_at_its_ends_is_a_policy() -> None:
+    bench = d2l.bench(1)
+    for switch, *strengths in bench.controls.values():
+        switch.value = True
+        for strength, end in itertools.product(strengths, ("min", "max")):
+            strength.value = getattr(strength, end)
+            assert augmentations(bench.config.policy).transforms
+
+
+def test_the_sheet_shows_what_the_net_will_see() -> None:
+    bench = d2l.bench(1)
+    bench.controls["flip"][1].value = 1.0
+    X = read_sample("train").X[:20].permute(0, 3, 1, 2)
+    shown = torch.stack([batch.to_float(batch_of(img)) for img in bench._images()])
+    assert torch.allclose(shown, batch.to_float(X.flip(3)), atol=1 / 255)
+    for part in ("mixup", "cutmix"):
+        bench.controls[part][0].value = True
+    shown = torch.stack([batch.to_float(batch_of(img)) for img in bench._images()])
+    assert shown.shape == X.shape and len(set(map(str, shown[:10].flatten(1)))) == 10
+
+
+def batch_of(img: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(img)).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("values", [[0.8], [0.8, 0.9], [0.8, 0.82, 0.87]])
+def test_the_interval(values) -> None:
+    mean = statistics.mean(values)
+    half = 1.96 * (mean * (1 - mean) / 1000) ** 0.5
+    if len(values) == 3:
+        seeds = 4.303 * statistics.stdev(values) / 3**0.5  # Student's t, 2 degrees
+        half = (half**2 + seeds**2) ** 0.5
+    assert half_width(values, 1000) == pytest.approx(half, rel=1e-3)
+
+
+# Tries
+
+
+def test_a_restart_keeps_tries_and_takes_no_other_runs() -> None:
+    keep(
+        *(recorded(seed, acc) for seed, acc in enumerate((0.5, 0.6, 0.7))),
+        *(recorded(seed, 0.9, policy="all") for seed in (0, 1)),
+        *(recorded(**{k: v}) for k, v in {"lr": 1.0, "num_val": 0}.items()),
+        *(recorded(data="folder"), recorded(policy="Compose()"), recorded(epochs=2)),
+        *(recorded(weight=[1] * 10), recorded(test_acc=[])),
+    )
+    bench = d2l.bench(1, [recorded(mixup_alpha=0.5)])
+    words = [line.split(", ")[:2] for line in bench._lines()]
+    assert [name for name, _ in words[:3]] == [
+        "1: flip+crop+mixup0.5: 50.0 ± 3.1 %",
+        f"2: flip+crop: 60.0 ± {100 * half_width([0.5, 0.6, 0.7], 1000):.1f} %",
+        "3: all: 90.0 ± 1.9 %",
+    ]
+    assert [seeds for _, seeds in words[:3]] == ["1 seed", "3 seeds", "2 seeds"]
+    stored = bench._repr_mimebundle_()
+    assert stored["text/plain"].endswith("held-out images: 3")
+    img = Image.open(io.BytesIO(base64.b64decode(stored["image/jpeg"])))
+    assert img.format == "JPEG" and img.height > d2l.bench(3)._chart.height + 140
+
+
+def test_a_try_equals_its_command_to_the_digit_and_a_seed_can_be_added(
+    tmp_path,
+) -> None:
+    bench = d2l.bench(1)
+    bench.controls["cutmix"][0].value = True
+    bench.controls["rescale"][0].value = True
+    click(bench, "Train")
+    click(bench, "Add a seed")
+    own = read_runs()
+    assert [run["seed"] for run in own] == [0, 1] and bench.progress.value == 1
+    line = re.search("python -m .*", bench._output.value)[0]
+    words = [sys.executable, *shlex.split(line)[1:]]
+    env = os.environ | {
+        "D2LEXT_RUNS": (file := str(tmp_path / "shell")),
+        "D2LEXT_CIFAR10": "/nowhere",
+    }
+    subprocess.run(words, env=env, check=True, capture_output=True)
+    same = [{k: v for k, v in r.items() if "time" not in k and "second" not in k}
+            for r in (*own, *read_runs(file))]  # fmt: skip
+    assert same[:2] == same[2:]
+    assert accs(d2l.bench(1)) == accs(bench)
+
+
+def test_stop_keeps_the_epochs_and_a_seed_is_done_again() -> None:
+    bench = d2l.bench(30)
+    bench.buttons["Train"].click()
+    wait(lambda: bench.progress.value)
+    assert all(bench.buttons[name].disabled for name in bench.buttons if name != "Stop")
+    click(bench, "Stop")
+    assert len(read_runs()[0]["test_acc"]) < 30
+    assert "stopped after" in bench._output.value
+    click(bench, "Reveal test, once")
+    assert "Not revealed" in bench._output.value and not bench.revealed
+    assert bench._fresh(bench.config).seed == 0
+
+
+def test_an_error_and_a_process_that_died_are_shown_in_words() -> None:
+    bench = d2l.bench(2)
+    bench._start([Config("flip", epochs=2, num_val=1000, num_train=10**6)])
+    wait(lambda: bench.buttons["Stop"].disabled)
+    assert "ValueError: num_train: 1000000 wanted" in bench._output.value
+    bench.buttons["Train"].click()
+    wait(lambda: bench.progress.value)
+    WORKER.process.kill()
+    wait(lambda: bench.buttons["Stop"].disabled)
+    assert "training process ended, code -9" in bench._output.value
+    click(bench, "Train")
+    assert len(bench.tries) == 1 and "ended" not in bench._output.value
+
+
+def test_the_test_set_is_revealed_once() -> None:
+    keep(recorded(policy="none"))
+    bench = d2l.bench(1)
+    click(bench, "Reveal test, once")
+    for made in (bench, d2l.bench(1), d2l.bench(5)):
+        assert made.buttons["Reveal test, once"].disabled
+        assert "Test images, revealed for none, one of 1" in made._output.value
+    assert len(read_runs()) == 2 and len(bench.tries) == 1
+    expected = WORKER.train(Config("none", epochs=1), "", lambda: None)[1]
+    assert read_runs()[1]["test_acc"] == expected["test_acc"]
