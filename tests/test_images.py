@@ -459,15 +459,17 @@ def server(mirror: Path):
         server.shutdown()
 
 
-def test_download_only_when_asked(tmp_path, official, server):
-    official.url = server.url
+@pytest.mark.parametrize("there", [None, b"half"])
+def test_download_only_when_asked(tmp_path, mirror, official, server, there):
     root = tmp_path / "new" / "data"
     root.mkdir(parents=True)
-    assert read_cifar10(True, root).source.kind == "sample"
-    assert server.asked == []
+    assert read_cifar10(True, root).source.kind == "sample" and server.asked == []
+    if there:
+        (root / NAME).write_bytes(there)
+    official.url = (mirror / NAME).as_uri() if there else server.url
     assert len(read_cifar10(True, root, download=True).y) == 50
     assert len(read_cifar10(False, root, download=True).y) == 10
-    assert server.asked == [None]
+    assert server.asked == ([] if there else [None])
 
 
 @pytest.mark.parametrize("says_length", [True, False])
@@ -527,17 +529,6 @@ def test_a_download_of_something_else_is_deleted(root, server, left):
     with pytest.raises(ValueError, match="wrong md5"):
         fetch(server.url, root / NAME, server.md5)
     assert {p.suffix for p in root.iterdir()} <= {".lock"}
-
-
-def test_a_bad_archive_is_replaced_when_asked(root, official, server):
-    official.url = server.url
-    (root / NAME).write_bytes(b"half")
-    assert len(read_cifar10(True, root, download=True).y) == 50
-
-
-def test_a_file_url_is_copied(root, mirror, official):
-    official.url = (mirror / NAME).as_uri()
-    assert len(read_cifar10(True, root, download=True).y) == 50
 
 
 def test_the_command_says_what_there_is(folder, root, server, capsys, monkeypatch):
