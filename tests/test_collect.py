@@ -107,58 +107,39 @@ def test_broken_cell(course: Course, refused, name: str) -> None:
     assert words in message
 
 
-# Lessons, by name and cells; what the message says.
+F, X = "#@save\ndef f():\n    pass", "#@save\nx = 1"
+# What the message says, and lessons by name and cells.
 TOGETHER = {
-    "name in two lessons": (
-        {
-            "01_flip": ["#@save\ndef apply():\n    pass"],
-            "02_crop": ["1", "#@save\napply = 2"],
-        },
-        "02_crop.ipynb, code cell 1 (cell-1): 'apply' is saved already in "
-        "01_flip.ipynb, code cell 0 (cell-0)",
-    ),
-    "name twice in a lesson": (
-        {"06_batch": ["#@save\nclass A:\n    pass", "#@save\nx, A = 1, 2"]},
-        "code cell 1 (cell-1): 'A' is saved already in 06_batch.ipynb, code cell 0",
-    ),
-    "an import outside a saved cell": (
-        {"01_flip": ["import math", "#@save\ndef f():\n    return math.pi"]},
-        "01_flip.ipynb, code cell 1 (cell-1): Undefined name `math`",
-    ),
-    "told where it is read": (
-        {
-            "01_flip": [
-                "#@save\ndef f():\n    pass",
-                "#@save\nx = [f, g]",
-                "#@save\ny=1",
-            ]
-        },
-        "code cell 1 (cell-1): Undefined name `g`",
-    ),
-    "import of everything": (
-        {"01_flip": ["#@save\nfrom math import *"]},
-        "01_flip.ipynb: `from math import *` used",
-    ),
-    "two lessons of one topic": (
-        {"01_flip": ["#@save\nx = 1"], "02_flip": ["#@save\ny = 1"]},
-        "02_flip.ipynb: flip.py has a lesson already",
-    ),
-    "module named as a function": (
-        {"01_mixup": ["#@save\nx = 1"], "02_loss": ["#@save\ndef mixup():\n    pass"]},
-        "02_loss.ipynb, code cell 0 (cell-0): 'mixup' is also a lesson's module",
-    ),
-    "a module written by hand": (
-        {"01_store": ["#@save\nx = 1"]},
-        "store.py: is written by hand",
-    ),
+    "02_crop.ipynb, code cell 1 (cell-1): 'f' is saved already in 01_flip.ipynb, "
+    "code cell 0 (cell-0)": {"01_flip": [F], "02_crop": ["1", "#@save\nf = 2"]},
+    "code cell 1 (cell-1): 'f' is saved already in 06_batch.ipynb, code cell 0": {
+        "06_batch": [F, "#@save\nx, f = 1, 2"]
+    },
+    "01_flip.ipynb, code cell 1 (cell-1): Undefined name `math`": {
+        "01_flip": ["import math", "#@save\ndef f():\n    return math.pi"]
+    },
+    "code cell 1 (cell-1): Undefined name `g`": {
+        "01_flip": [F, "#@save\ny = [f, g]", X]
+    },
+    "01_flip.ipynb: `from math import *` used": {
+        "01_flip": ["#@save\nfrom math import *"]
+    },
+    "02_flip.ipynb: flip.py has a lesson already": {
+        "01_flip": [X],
+        "02_flip": ["#@save\ny = 1"],
+    },
+    "02_loss.ipynb, code cell 0 (cell-0): 'f' is also a lesson's module": {
+        "01_f": [X],
+        "02_loss": [F],
+    },
+    "store.py: is written by hand": {"01_store": [X]},
 }
 
 
-@pytest.mark.parametrize("name", TOGETHER)
-def test_lessons_that_do_not_go_together(course: Course, refused, name: str) -> None:
-    lessons, words = TOGETHER[name]
+@pytest.mark.parametrize("words", TOGETHER)
+def test_lessons_that_do_not_go_together(course: Course, refused, words: str) -> None:
     (course.package / "store.py").write_text('"""By hand."""\n')
-    for lesson, sources in lessons.items():
+    for lesson, sources in TOGETHER[words].items():
         course.lesson(lesson, *sources)
     assert words in refused()
 
@@ -227,12 +208,8 @@ def test_text_of_a_module(good: Course) -> None:
     text = good.texts()["shape.py"]
     body = ast.parse(text).body
     found = [ast.unparse(n) for n in body if isinstance(n, collect.IMPORTS)]
-    assert found == [
-        "import math",
-        "import os.path",
-        "from collections import abc, deque",
-        "from functools import cache",
-    ]
+    later = ["from collections import abc, deque", "from functools import cache"]
+    assert found == ["import math", "import os.path", *later]
     assert [ast.unparse(n) for n in body[1:5]] == found
     assert text.startswith('"""Collected from notebooks/01_shape.ipynb')
     for comment in ("# Why it is 2.", "# exactly", "# In place.", "# only here"):
@@ -247,13 +224,11 @@ def test_text_of_a_module(good: Course) -> None:
 def test_collected_twice_is_the_same(good: Course, capsys) -> None:
     before = good.texts()
     capsys.readouterr()
-    assert good.collect() == 0
-    assert capsys.readouterr().out == ""
+    assert (good.collect(), capsys.readouterr().out) == (0, "")
     assert good.texts() == before
     for path in good.package.iterdir():
         path.unlink()
-    assert good.collect() == 0
-    assert good.texts() == before
+    assert good.collect() == 0 and good.texts() == before
 
 
 def test_future_import_comes_first(course: Course) -> None:

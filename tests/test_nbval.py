@@ -16,7 +16,7 @@ import nbformat
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageChops
 
 from d2lext.images import data_path
 from tests.image_outputs import Picture, difference
@@ -208,8 +208,7 @@ def plot(last: float = 3) -> Image.Image:
     axes.plot([0, 1, 2, 3], [0, 2, 1, last], marker="o", label="one")
     axes.plot([0, 1, 2, 3], [3, 1, 1, 0], label="two")
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer)
+    figure.savefig(buffer := io.BytesIO())
     return Image.open(buffer).convert("RGB")
 
 
@@ -217,10 +216,6 @@ def noisy(img: Image.Image) -> Image.Image:
     X = np.asarray(img).astype(int)
     X = X + np.random.default_rng(0).integers(-1, 2, X.shape)
     return Image.fromarray(X.clip(0, 255).astype(np.uint8))
-
-
-def moved(img: Image.Image) -> Image.Image:
-    return Image.fromarray(np.roll(np.asarray(img), 1, axis=1))
 
 
 def checkered(img: Image.Image) -> Image.Image:
@@ -236,7 +231,7 @@ CHANGES = {
     "blank": lambda img: Image.new("RGB", img.size, "white"),
     "black": lambda img: Image.new("RGB", img.size),
     "upside down": lambda img: img.rotate(180),
-    "moved by a pixel": moved,
+    "moved by a pixel": lambda img: ImageChops.offset(img, 1, 0),
     "a row less": lambda img: img.crop((0, 0, img.width, img.height - 1)),
     "a fine pattern": checkered,
     "a little darker": lambda img: img.point(lambda x: 0.9 * x),

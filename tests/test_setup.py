@@ -108,21 +108,17 @@ def change(clone: Path, name: str) -> None:
 
 
 def test_installs_uv_then_the_lock_then_the_course(clone: Path) -> None:
-    installed(clone, PYTHON=fake_python(clone))
+    """And nothing at the second call."""
+    python = fake_python(clone)
+    installed(clone, PYTHON=python)
+    assert make(clone, "-q", "setup").returncode == 0
+    installed(clone, PYTHON=python)
     install, sync, course = calls(clone)
     lock = (clone / "requirements.lock").read_text().splitlines()
     pin = next(line for line in lock if line.startswith("uv=="))
     assert install.startswith("python -m pip install") and install.endswith(pin)
     assert sync == "uv pip sync --python .venv/bin/python requirements.lock"
     assert course.endswith("--no-deps --no-build-isolation --editable .")
-
-
-def test_second_call_runs_nothing(clone: Path) -> None:
-    python = fake_python(clone)
-    installed(clone, PYTHON=python)
-    assert make(clone, "-q", "setup").returncode == 0
-    installed(clone, PYTHON=python)
-    assert len(calls(clone)) == 3
 
 
 def test_without_cuda(clone: Path) -> None:

@@ -39,9 +39,9 @@ def _held_out(answer: ex.Answer, y: torch.Tensor, per_class: int, seed: int):
     """Which images are held out, (n,) of 0 and 1, if they are as many of each class."""
     found = answer.indices(y, per_class, seed, n=len(y))
     held = torch.tensor(found, dtype=torch.int64).bincount(minlength=len(y))
-    if held.max() > 1:
-        ex.refuse("within", max(found) < y.bincount().max())
-        raise ex.AnswerError("twice", found=held.max())
+    twice = held.max() > 1
+    ex.refuse("within", twice and max(found) < y.bincount().max())
+    ex.refuse("twice", twice, found=held.max())
     counts = y.bincount(held).long()
     found = f"{counts.min()} to {counts.max()}"
     ex.refuse("classes", (counts != per_class).any(), found=found, wanted=per_class)

@@ -21,8 +21,7 @@ def check(answer: ex.Answer) -> None:
         h, w = ex.integers(3, 8, 2)
         for X in (torch.rand(n, 3, h, w), torch.randint(256, (n, 3, h, w)).byte()):
             Y = answer.tensor(X, shape=X.shape)
-            if Y.dtype != X.dtype:
-                raise ex.AnswerError("type", wanted=ex.kind(X), got=ex.kind(Y))
+            ex.refuse("type", Y.dtype != X.dtype, wanted=ex.kind(X), got=ex.kind(Y))
             right, middle = X.flip(3), X.flip(3)
             middle[..., w // 2] = Y[..., w // 2]
             images = [torch.equal(*pair) for pair in zip(Y, right, strict=True)]
@@ -32,5 +31,4 @@ def check(answer: ex.Answer) -> None:
                 mistakes = {"upside": [X.flip(2), X.flip((2, 3))], "middle": [middle]}
                 mistakes |= {"order": [X.flip(0), X.flip((0, 3))]}
                 ex.match(Y, right, mistakes | {"channels": [X.flip(1)]})
-    if not all(mirrored):
-        raise ex.AnswerError("part" if any(mirrored) else "same")
+    ex.refuse("part" if any(mirrored) else "same", not all(mirrored))

@@ -25,11 +25,11 @@ def check(answer: ex.Answer) -> None:
         try:
             numbers = _numbers(answer, guess, truth)
         except ex.AnswerError as wrong:
-            if "ZeroDivisionError" not in str(wrong.values.get("error")):
-                raise
-            raise ex.AnswerError("nan", found="a ZeroDivisionError") from wrong
-        if not ex.same(numbers, torch.zeros(2)):
-            raise ex.AnswerError("nan", found=[round(v, 3) for v in numbers.tolist()])
+            error = "ZeroDivisionError"
+            ex.refuse("nan", error in str(wrong.values.get("error")), found=error)
+            raise
+        shown = [round(float(v), 3) for v in numbers]
+        ex.refuse("nan", any(shown), found=shown)
 
 
 def _numbers(answer: ex.Answer, *masks: torch.Tensor) -> torch.Tensor:
@@ -44,8 +44,7 @@ def _judge(found: torch.Tensor, guess: torch.Tensor, truth: torch.Tensor) -> Non
     right = torch.stack([hits / truth.sum(), hits / guess.sum()])
     negatives = torch.stack([rest / (~truth).sum(), rest / (~guess).sum()])
     if not ex.same(found, right):
-        if (found - (hits + rest) / len(truth)).abs().min() < 1e-5:
-            raise ex.AnswerError("accuracy")
-        if (found[:, None] - negatives).abs().min() < 1e-5:
-            raise ex.AnswerError("negatives")
+        accuracy = (hits + rest) / len(truth)
+        ex.refuse("accuracy", (found - accuracy).abs().min() < 1e-5)
+        ex.refuse("negatives", (found[:, None] - negatives).abs().min() < 1e-5)
     ex.match(found, right, {"swapped": [right.flip(0)]})
