@@ -47,9 +47,16 @@ def onto(device: torch.device, *tensors: torch.Tensor) -> list[torch.Tensor]:
 
 
 def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """Numbers as float32 (n, 1, 1) on a device."""
-    x = torch.tensor(values, dtype=torch.float32, device="cpu").view(-1, 1, 1)
-    return onto(device, x)[0]
+    """Numbers as float32 (n, 1, 1) on a device, to which they are copied once."""
+    made = _constant.__wrapped__ if torch.compiler.is_compiling() else _constant
+    return made(values, device)
+
+
+@functools.cache
+def _constant(values, device):
+    with torch.inference_mode(False):  # others may need them for gradients
+        x = torch.tensor(values, dtype=torch.float32, device="cpu").view(-1, 1, 1)
+        return onto(device, x)[0]
 
 
 def pick(X: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
@@ -330,9 +337,9 @@ class RandomErasing(Transform):
         large = X.device.type == "cpu" and X[0, 0].numel() >= 64 * 64
         if noise or (large and not torch.compiler.is_compiling()):
             X, boxes = to_float(X.clone()), torch.stack(list(params.values()), 1)
-            for x, (top, left, h, w, *seed) in zip(X, boxes.tolist(), strict=True):
+            for i, (top, left, h, w, *seed) in enumerate(boxes.tolist()):
                 if h and w:
-                    box = x[:, top : top + h, left : left + w]
+                    box = X[i, :, top : top + h, left : left + w]
                     box.copy_(_noise(box, *seed) if noise else value)
             return X
         top, left, h, w = (t[:, None] for t in onto(X.device, *params.values()))
@@ -538,17 +545,18 @@ class TrivialAugmentWide(Transform):
 
     def draw(self, n, height, width, generator=None):
         how = {"generator": generator, "device": "cpu"}
-        shape, last = (n, self.num_ops), self.num_magnitude_bins - 1
+        shape, count = (n, self.num_ops), self.num_magnitude_bins
         op = torch.randint(len(_OPERATIONS), shape, **how)
         if (bins := self.magnitude) is None:
-            bins = torch.randint(last + 1, shape, **how)
+            bins = torch.randint(count, shape, **how)
         shear, x, y, angle, color, bits = self._most(height, width)
-        # Magnitudes in the first bin, and how far from there the last one is.
-        first = (0,) * 10 + (8, 1, 0, 0)
-        way = (0, shear, shear, x, y, angle, *[color] * 4, -bits, -1, 0, 0)
-        first, way = (constant(v, op.device).flatten()[op] for v in (first, way))
-        m = first + bins * way / last
-        m = torch.where(first == 8, m.round(), m)  # bits are whole
+        first = *[0] * 10, 8, 1, 0, 0  # magnitudes in the first bin, and in the last
+        last = 0, shear, shear, x, y, angle, *[color] * 4, 8 - bits, 0, 0, 0
+        how = {"dtype": torch.float32, "device": "cpu"}
+        ends = zip(first, last, strict=True)
+        m = torch.stack([torch.linspace(*both, count, **how) for both in ends])
+        m = m[op, bins]
+        m = torch.where(op == 10, m.round(), m)  # bits of Posterize
         minus = (uniform(0, 1, shape, generator) < 0.5) & (op > 0) & (op < 10)
         return {"op": op, "magnitude": torch.where(minus, -m, m)}
 

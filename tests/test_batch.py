@@ -275,18 +275,30 @@ def test_policies_draw_what_torchvisions_draw(name, monkeypatch):
         )
 
 
-def test_affine_draws_as_torchvision_does():
-    arguments = 30, (0.1, 0.2), (0.8, 1.2), (-9, 9, -5, 5)
-    ours = batch.RandomAffine(*arguments).draw(4000, 40, 30, seeded())
+@pytest.mark.parametrize(
+    ("name", "arguments", "sides"),
+    [
+        ("RandomCrop", (32, 4), (32, 32)),
+        ("RandomAffine", (30, (0.1, 0.2), (0.8, 1.2), (-9, 9, -5, 5)), (40, 30)),
+        ("RandomResizedCrop", (8, (0.08, 1), (3 / 4, 4 / 3)), (32, 32)),
+        ("RandomResizedCrop", (8, (0.1, 1), (0.25, 4)), (32, 32)),
+        ("RandomResizedCrop", (8, (0.2, 0.7), (0.5, 1)), (20, 40)),
+        ("RandomResizedCrop", (8, (0.04, 0.04), (0.25, 4)), (1000, 1000)),
+    ],
+)
+def test_draws_are_distributed_as_torchvisions(name, arguments, sides):
+    ours = getattr(batch, name)(*arguments).draw(4000, *sides, seeded())
     torch.manual_seed(0)
-    one, img = v2.RandomAffine(*arguments), torch.zeros(3, 40, 30)
+    one, img = getattr(v2, name)(*arguments), torch.zeros(3, 1, 1).expand(3, *sides)
     theirs = [params_of(one, img) for _ in range(4000)]
-    for name, values in ours.items():
-        a, b = values.view(4000, -1), torch.tensor([t[name] for t in theirs])
-        b = b.double().view(4000, -1)
-        assert (abs(a.mean(0) - b.mean(0)) < 0.1 * b.std(0)).all(), name
-        assert (abs(a.std(0) - b.std(0)) < 0.05 * b.std(0)).all(), name
-        assert (abs(a.amax(0) - b.amax(0)) < 0.05 * b.std(0)).all(), name
+    for key, values in ours.items():
+        a, b = values, torch.tensor([t[key] for t in theirs])
+        a, b = (x.double().view(4000, -1) for x in (a, b))
+        error = (a.var(0) / 4000 + b.var(0) / 4000).sqrt()
+        assert (abs(a.mean(0) - b.mean(0)) < 4 * error + 1e-9).all(), key
+        assert (abs(a.std(0) - b.std(0)) < 0.08 * b.std(0) + 1e-9).all(), key
+        if values.is_floating_point() or name == "RandomCrop":
+            assert (abs(a.amax(0) - b.amax(0)) < 0.05 * b.std(0)).all(), key
 
 
 ALL = [
@@ -376,9 +388,9 @@ def test_nothing_waits_for_the_device(aug):
     with Copies() as copies:
         X, _ = data.batch(range(8))
     assert X.device.type == "meta"
-    # Draws, constants, which images and labels; policies: two for each operation.
+    # The draws, which images and labels; policies: two for each of ten operations.
     policy = isinstance(aug, batch.TrivialAugmentWide)
-    most = 7 + (23 * aug.num_ops if policy else len(aug.draw(8, 32, 32)))
+    most = 4 + (21 * aug.num_ops if policy else len(aug.draw(8, 32, 32)))
     assert copies.count <= most
 
 
@@ -436,14 +448,6 @@ def test_a_choice_applies_what_each_image_drew():
     assert torch.equal(ours.apply(X, params), expected)
 
 
-def test_crops_fall_evenly():
-    params = batch.RandomCrop(32, padding=4).draw(9000, 32, 32, seeded())
-    for name in ("top", "left"):
-        counts = params[name].bincount(minlength=9)
-        assert len(counts) == 9
-        assert counts.min() > 850 and counts.max() < 1150
-
-
 def test_jitter_draws_ranges_and_all_orders_as_torchvision_does():
     params = batch.ColorJitter(0.4, 2.0, (0.9, 1.5), 0.1).draw(6000, 8, 8, seeded())
     ranges = ((0.6, 1.4), (0, 3), (0.9, 1.5), (-0.1, 0.1))
@@ -454,34 +458,6 @@ def test_jitter_draws_ranges_and_all_orders_as_torchvision_does():
     _, counts = params["order"].unique(dim=0, return_counts=True)
     assert len(counts) == 24
     assert counts.min() > 180
-
-
-@pytest.mark.parametrize(
-    ("h", "w", "scale", "ratio"),
-    [
-        (32, 32, (0.08, 1), (3 / 4, 4 / 3)),
-        (32, 32, (0.1, 1), (0.25, 4)),
-        (20, 40, (0.2, 0.7), (0.5, 1)),
-    ],
-)
-def test_boxes_are_distributed_as_torchvisions(h, w, scale, ratio):
-    ours = batch.RandomResizedCrop(8, scale, ratio).draw(4000, h, w, seeded())
-    torch.manual_seed(0)
-    one, img = v2.RandomResizedCrop(8, scale, ratio), torch.zeros(3, h, w)
-    theirs = [params_of(one, img) for _ in range(4000)]
-    for name, values in ours.items():
-        a = values.double()
-        b = torch.tensor([t[name] for t in theirs]).double()
-        error = (a.var() / 4000 + b.var() / 4000).sqrt()
-        assert abs(a.mean() - b.mean()) < 4 * error + 1e-9, name
-        assert abs(a.std() - b.std()) < 0.08 * b.std() + 1e-9, name
-
-
-def test_ratios_are_log_uniform():
-    aug = batch.RandomResizedCrop(8, (0.04, 0.04), (0.25, 4))
-    params = aug.draw(4000, 1000, 1000, seeded())
-    x = (params["width"] / params["height"]).log() / math.log(4)
-    assert abs(x.mean()) < 0.04 and abs(x.std() - math.sqrt(1 / 3)) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -604,17 +580,15 @@ def test_a_transform_is_written_as_the_code_that_makes_it(aug):
     assert torch.equal(aug.apply(X, draws[0]), again.apply(X, draws[1]))
 
 
-def test_pixels_are_those_of_to_tensor_and_memory_is_one_copy():
+def test_pixels_are_those_of_to_tensor():
     X, y = stored()
     dataset = batch.Compose([]).dataset(X.numpy(), y.numpy())
+    assert dataset.kept.untyped_storage().nbytes() == X.numel()
     Xb, yb = dataset[-1]
     assert torch.equal(Xb, X[-1].permute(2, 0, 1) / 255) and yb == 99
     assert len(list(dataset)) == len(dataset) == 100
     with pytest.raises(IndexError):
         dataset[100]
-    tensors = (t for t in vars(dataset).values() if isinstance(t, torch.Tensor))
-    held = sum(t.untyped_storage().nbytes() for t in tensors) - 8 * len(y)
-    assert held + X.numel() <= 2.2 * X.numel()
 
 
 def test_a_generator_is_refused_in_workers():
