@@ -388,8 +388,8 @@ def weights(lam: object, losses: torch.Tensor) -> object:
 def targets(y: object, pred: torch.Tensor) -> torch.Tensor:
     """Labels for outputs (n, classes, ...): class indices (n, ...), or probabilities.
 
-    Probabilities are floats of the shape of pred, such as one-hot or mixed labels. On a
-    GPU the values are not looked at: that would make every step wait for it.
+    Those are floats of the shape of pred, such as one-hot or mixed labels. Skip values
+    on a GPU: reading them would make every step wait for it.
     """
     shape, fits = tuple(pred.shape), pred.ndim >= 2 and pred.shape[1] >= 2
     wanted = "outputs (n, classes), of two classes or more"
@@ -423,10 +423,10 @@ def losses(l: torch.Tensor, y: torch.Tensor, loss: Callable) -> torch.Tensor:
     wanted = f"one value per example, shape {tuple(index)}"
     fits, got = l.shape in (y.shape, index), f'{got}; make it with reduction="none"'
     _need(fits, "loss", wanted, got)
-    if getattr(loss, "ignore_index", -1) >= 0:
+    if (index := getattr(loss, "ignore_index", -1)) >= 0:
+        words = f"ignore_index={index} leaves examples out of the loss, but not out of "
         raise ValueError(
-            f"loss: ignore_index={loss.ignore_index} leaves examples out of the loss, "
-            "but not out of accuracy and counts; leave them out of the data"
+            f"loss: {words}accuracy and counts; leave them out of the data"
         )
     return l
 
@@ -459,10 +459,9 @@ def parallel(net: nn.Module, processes: int) -> int:
         for p in part.parameters()
     }
     if any(p.requires_grad and p not in shared for p in net.parameters()):
-        raise ValueError(
-            f"net: would go its own way in each of {processes} processes; wrap all of "
-            "it, DistributedDataParallel(net), or train it apart with sync=False"
-        )
+        words = f"net: would go its own way in each of {processes} processes; wrap all "
+        words += "of it, DistributedDataParallel(net), or train it apart with "
+        raise ValueError(f"{words}sync=False")
     return processes
 
 
@@ -488,10 +487,8 @@ def device(name: str, value: object) -> torch.device:
 def initialized(net: nn.Module) -> nn.Module:
     """A net without lazy layers that have no weights yet."""
     if any(isinstance(p, nn.UninitializedParameter) for p in net.parameters()):
-        raise ValueError(
-            "net: has lazy layers without weights; call net(X) once, before you "
-            "initialise it and before you make its trainer"
-        )
+        words = "has lazy layers without weights; call net(X) once, before you "
+        raise ValueError(f"net: {words}initialise it and before you make its trainer")
     return net
 
 
@@ -506,12 +503,10 @@ def on_device(net: nn.Module, device: torch.device) -> nn.Module:
 
 def trainer_of(net: nn.Module, trainer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """An optimizer that holds some of net's weights."""
-    of_net = {id(p) for p in net.parameters()}
-    if not any(id(p) in of_net for g in trainer.param_groups for p in g["params"]):
-        raise ValueError(
-            "trainer: holds none of net's weights, so it would train another net; "
-            "make it again, from net.parameters()"
-        )
+    held = {p for group in trainer.param_groups for p in group["params"]}
+    if held.isdisjoint(net.parameters()):
+        words = "holds none of net's weights, so it would train another net; make it "
+        raise ValueError(f"trainer: {words}again, from net.parameters()")
     return trainer
 
 
