@@ -45,6 +45,7 @@ PRESETS = {"laptop": _QUICK, "gpu": _QUICK | _LARGE}
 TEST_BATCH = 250
 PLAIN = 10_000  # training images that the net is evaluated on in the end
 SEVERAL = ("policy", "mixup_alpha", "cutmix_alpha", "seed")  # may be given as lists
+_STRENGTHS = ", ".join(f"{k}{','.join(map(str, v[1:]))}" for k, v in PARTS.items())
 
 
 def _field(default: object, words: str, check: Callable | None = None, *limits):
@@ -60,7 +61,7 @@ class Config:
     amp: bfloat16 or not, None where it is fast. Raises ValueError, naming the field.
     """
 
-    policy: str = _field("flip+crop", f"none, all, or by +: {', '.join(PARTS)}")
+    policy: str = _field("flip+crop", f"none, all, or by +: {_STRENGTHS}")
     seed: int = _field(0, "of the net, the shuffling and the augmentation")
     epochs: int = _field(12, "passes over the training images", expect.integer)
     net: str = _field("small", " or ".join(NETS), expect.choice, NETS)
@@ -344,7 +345,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         )
     add("--no-amp", dest="amp", action="store_false", default=None, help="no bfloat16")
     add("--device", help="cpu, cuda, cuda:1, mps (default: the first GPU, else cpu)")
-    add("--root", type=Path, help="folder with CIFAR-10 (default: as the lessons)")
+    add(
+        "--root",
+        type=Path,
+        help="folder with CIFAR-10, or sample (default: as the lessons)",
+    )
     add("--checkpoint", type=Path, help="file for the state after each epoch")
     add("--resume", action="store_true", help="go on from the checkpoint, if it exists")
     add("--results", type=Path, help="JSON file that collects the runs")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from lab import NOTEBOOKS, Explorer, Lesson, natural_width, opened
@@ -227,4 +228,40 @@ def test_brightness_changes_the_picture(browser, server) -> None:
         explorer.slider("brightness").press("ArrowRight")
         expect(explorer.code).not_to_have_text(start)
         explorer.expect_new_picture(before)
+        assert not lesson.problems
+
+
+CELL = """import os
+os.environ["D2LEXT_RUNS"] = "runs.jsonl"
+import d2lext as d2l
+d2l.bench(2)"""
+
+
+def test_the_bench_by_keyboard_alone(browser, server, tmp_path) -> None:
+    cells = [nbformat.v4.new_code_cell(CELL, id="bench")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    nbformat.write(notebook, tmp_path / "bench.ipynb")
+    with opened(browser, server, tmp_path / "bench.ipynb") as lesson:
+        lesson.run_all()
+        cell, page = lesson.cell("bench"), lesson.page
+        image, said = cell.locator("img.d2lext-bench"), cell.locator("pre").last
+        assert natural_width(image) > 0
+        cell.get_by_role("checkbox", name="crop").focus()
+        page.keyboard.press("Space")
+        expect(image).to_have_attribute("alt", re.compile("flip.crop,"))
+        page.keyboard.press("Tab")
+        page.keyboard.press("ArrowLeft")
+        expect(image).to_have_attribute("alt", re.compile("flip.crop3,"))
+        cell.get_by_role("button", name="Train").focus()
+        page.keyboard.press("Enter")
+        expect(cell.get_by_role("button", name="Stop")).to_be_enabled()
+        expect(said).to_contain_text("1: flip+crop3:")
+        cell.get_by_role("button", name="Add a seed").focus()
+        page.keyboard.press("Enter")
+        expect(said).to_contain_text("2 seeds")
+        cell.get_by_role("button", name="Reveal").focus()
+        page.keyboard.press("Enter")
+        expect(said).to_contain_text("revealed for flip+crop3, one of 1:")
+        expect(cell.get_by_role("button", name="Reveal")).to_be_disabled()
         assert not lesson.problems
