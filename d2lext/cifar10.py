@@ -17,9 +17,11 @@ __all__ = ["ImageDataset", "default_workers", "load_cifar10", "make_loader"]
 
 # 05_cifar10.ipynb: save-dataset
 class ImageDataset(torch.utils.data.Dataset):
-    """PIL images, each changed by `augs` when it is asked for.
+    """Images and labels; each access applies `augs` to one PIL image.
 
-    X: uint8, (n, height, width, 3); y: n labels. Without `augs`: floats from 0 to 1.
+    X: (n, height, width, 3), uint8.
+    y: n labels.
+    augs: a transform that returns a tensor; default: floats from 0 to 1.
     """
 
     def __init__(self, X, y, augs=None):
@@ -37,9 +39,9 @@ class ImageDataset(torch.utils.data.Dataset):
 
 # 05_cifar10.ipynb: save-workers
 def default_workers(num_examples: int) -> int:
-    """How many processes to prepare this many images with, one at a time."""
+    """Return how many workers should augment this many images, one by one."""
     cores = usable_cores()
-    # Starting them takes longer than an epoch of a few thousand images.
+    # Starting workers takes longer than an epoch of a few thousand images.
     return 0 if num_examples < 10_000 or cores == 1 else min(cores, 8)
 
 
@@ -48,7 +50,7 @@ class _Loader(torch.utils.data.DataLoader):
     """A DataLoader that says what to do when a worker dies."""
 
     def __iter__(self):
-        with torch.device("cpu"):  # for shuffling, whatever the default device is
+        with torch.device("cpu"):  # shuffle on the CPU, whatever the default
             batches = super().__iter__()
         while True:
             try:
@@ -72,8 +74,10 @@ class _Loader(torch.utils.data.DataLoader):
 def make_loader(X, y, augs, batch_size=1, num_workers=None, device=None, **kwargs):
     """A DataLoader of images X, uint8 (n, height, width, 3), and their labels y.
 
-    augs: a transform of PIL images; None: no change; or one of `d2lext.batch`, with
-    which the data stay in memory, on `device`. kwargs: of the DataLoader.
+    augs: a transform of PIL images; None for no change; or a transform of
+        `d2lext.batch`, which keeps the data in memory on `device`.
+    num_workers: default: `default_workers`.
+    kwargs: passed to the DataLoader.
     """
     if augs is not None:
         expect.function("augs", augs, "a transform, or Compose([...]) of several")
@@ -100,9 +104,12 @@ def load_cifar10(
 ):
     """Return a DataLoader of CIFAR-10, else of the bundled sample (d2l 14.1).
 
-    Prints which data it found; `root` and `download` are those of `read_cifar10`,
-    `augs`, `num_workers` and `device` those of `make_loader`. Training batches are
-    shuffled, by `generator` if given.
+    Prints which data it found.
+
+    is_train: True for training images, shuffled; False for test images, in order.
+    augs, num_workers, device: as for `make_loader`.
+    root, download: as for `read_cifar10`.
+    generator: shuffles the training images; default: torch's own.
     """
     expect.choice("is_train", is_train, (True, False))
     settings = {
