@@ -38,7 +38,7 @@ __all__ = [
 # 07_multi_gpu.ipynb: save-devices
 @functools.cache
 def _computes(gpu):
-    """Whether a tiny operation on a GPU succeeds; tried once in a process."""
+    """Return whether a tiny operation on a GPU succeeds; tried once per process."""
     try:
         return bool(torch.ones(2, device=gpu).sum() == 2)
     except (RuntimeError, AssertionError) as error:
@@ -53,8 +53,8 @@ def _computes(gpu):
 
 
 def try_all_gpus() -> list[torch.device]:
-    """Every GPU that can compute, or [cpu] if there is none (d2l 6.7)."""
-    if get_worker_info() is not None:  # a loader's process should start no GPU
+    """Return every GPU that can compute, or [cpu] if there is none (d2l 6.7)."""
+    if get_worker_info() is not None:  # a loader's worker should start no GPU
         return [torch.device("cpu")]
     gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
     return list(filter(_computes, gpus)) or [torch.device("cpu")]
@@ -62,7 +62,7 @@ def try_all_gpus() -> list[torch.device]:
 
 # 07_multi_gpu.ipynb: save-bf16
 def bf16_is_fast(device: torch.device) -> bool:
-    """Whether the device computes with bfloat16 (AMX, AVX512-BF16, a recent GPU)."""
+    """Return whether a device has bfloat16 (AMX, AVX512-BF16, a recent GPU)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
@@ -71,20 +71,20 @@ def bf16_is_fast(device: torch.device) -> bool:
 
 # 07_multi_gpu.ipynb: save-to-device
 def to_device(X, device, dtype=None):
-    """X (or a list of such) on a device, floats as dtype; images with channels last."""
+    """Return X (or a list of X) on device, floats as dtype, images channels last."""
     if isinstance(X, list):
         return [to_device(x, device, dtype) for x in X]
     dtype = dtype if X.is_floating_point() else None
     layout = torch.channels_last if X.ndim == 4 else torch.preserve_format
     cuda = torch.device(device).type == "cuda"
     X = X.pin_memory() if cuda and X.device.type == "cpu" else X
-    # Not towards Apple's GPU, which may read such a copy before it is complete.
+    # Apple's GPU may read a copy before it is complete: only CUDA does not wait.
     return X.to(device, dtype or X.dtype, non_blocking=cuda, memory_format=layout)
 
 
 # 07_multi_gpu.ipynb: save-predict
 class _InBfloat16(nn.Sequential):
-    """A net with autocast to bfloat16, whatever thread it is called in."""
+    """A net under autocast to bfloat16, whichever thread calls it."""
 
     def forward(self, X):
         kind = (X[0] if isinstance(X, list) else X).device.type
@@ -93,15 +93,15 @@ class _InBfloat16(nn.Sequential):
 
 
 def predict(net, X, device, amp=None):
-    """Return net(X) as float32, computed on device; amp: as in `train_batch_ch13`."""
+    """Return net(X), never as bfloat16; amp: as for `train_batch_ch13`."""
     device = torch.device(device)
     weight = next(net.parameters(), None) if isinstance(net, nn.Module) else None
     X = to_device(X, device, getattr(weight, "dtype", None))
     amp = bf16_is_fast(device) if amp is None else amp
     if amp and isinstance(net, nn.DataParallel):
-        # In its threads autocast is on as well, but with the default type, float16.
+        # Its threads use autocast as well, but with the default type, float16.
         net = nn.DataParallel(_InBfloat16(net.module), net.device_ids)
-    # Apple's GPU has no autocast before PyTorch 2.6, not even one that is switched off.
+    # Before PyTorch 2.6 Apple's GPU refuses autocast, even if it is switched off.
     with torch.autocast(device.type, torch.bfloat16) if amp else nullcontext():
         pred = net(X)
     return pred.float() if pred.dtype == torch.bfloat16 else pred
@@ -109,24 +109,24 @@ def predict(net, X, device, amp=None):
 
 # 07_multi_gpu.ipynb: save-train-batch
 def _rank_and_size():
-    """Which of how many processes this one is; without a group, the first of one."""
+    """Return (rank, number of processes); without a group, (0, 1)."""
     joined = dist.is_initialized()
     return (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
 
 
 def _classes(y):
-    """Class indices; of one-hot or soft labels the likeliest ones."""
+    """Return class indices; for one-hot or soft labels, the likeliest class."""
     return y.argmax(1) if y.is_floating_point() else y
 
 
 def train_batch_ch13(net, X, y, loss, trainer, devices, amp=None, sync=True):
     """Train on one batch, on the first of devices (d2l 14.1).
 
-    X: a tensor (n, ...) or a list of them; y: n class indices, or probabilities (n,
-    classes); loss: returns one value per example; amp: bfloat16 or not, default where
-    it is fast; sync: False for a net that one of several processes trains alone.
-    Returns two tensors of shape (), sums over the batch: the loss and the hits. Raises
-    ValueError, naming the argument, before the weights change.
+    X: a tensor (n, ...) or a list; y: n class indices, or probabilities (n, classes).
+    loss: returns one value per example; amp: use bfloat16; default: where it is fast.
+    sync: False for a net that one of several processes trains alone.
+    Returns the loss and the hits, summed over the batch: two tensors of shape ().
+    Raises ValueError, naming the argument, before the weights change.
     """
     device = expect.devices(devices)[0]
     expect.on_device(net, device)
@@ -136,7 +136,7 @@ def train_batch_ch13(net, X, y, loss, trainer, devices, amp=None, sync=True):
     pred = predict(net, X, device, amp)
     y = to_device(expect.targets(y, pred), device)
     l = expect.losses(loss(pred, y), y, loss).sum()
-    # Processes average their gradients; we want the sum over all their examples.
+    # Processes average their gradients; we want the sum over all examples.
     (l * processes).backward()
     trainer.step()
     return l.detach(), (pred.detach().argmax(1) == _classes(y)).sum()
@@ -153,10 +153,10 @@ def sum_over_processes(values, device, sync=True):
 
 
 def evaluate_accuracy_gpu(net, data_iter, device=None, amp=None, sync=True):
-    """Return the fraction of the examples that net predicts correctly (d2l 7.6).
+    """Return the fraction of examples that net predicts correctly (d2l 7.6).
 
-    device: default that of net; amp: as in `train_batch_ch13`; sync: False where one
-    process alone evaluates. Leaves net in evaluation mode.
+    device: default: that of net; amp: as for `train_batch_ch13`.
+    sync: False if one process evaluates alone. Leaves net in evaluation mode.
     """
     if isinstance(net, nn.Module):
         net.eval()
@@ -180,11 +180,11 @@ def evaluate_accuracy_gpu(net, data_iter, device=None, amp=None, sync=True):
 
 # 07_multi_gpu.ipynb: save-point
 class Point(NamedTuple):
-    """What a run had measured at one moment.
+    """What a run has measured at one moment.
 
-    epoch: how many were done, 2.4 for instance; loss, train_acc: means over the
-    epoch's examples so far; test_acc: None inside of an epoch; examples, seconds: of
-    the whole run, spent on loading and training, not on evaluating or drawing.
+    epoch: how many are done, such as 2.4; test_acc: None within an epoch.
+    loss, train_acc: means over the epoch's examples so far.
+    examples, seconds: of the whole run, without the time to evaluate or draw.
     """
 
     epoch: float
@@ -200,7 +200,7 @@ class Point(NamedTuple):
 
 
 class History(list):
-    """The points of a run in order; `epochs()` are those at the ends of epochs."""
+    """The points of a run, in order; `epochs()` are those at the ends of epochs."""
 
     def epochs(self) -> list[Point]:
         return [point for point in self if point.test_acc is not None]
@@ -212,9 +212,9 @@ class History(list):
 
 # 07_multi_gpu.ipynb: save-sums
 def _means(steps, epoch, device, sync):
-    """Mean loss, accuracy and the number of examples so far, over all processes.
+    """Return mean loss, accuracy and number of examples so far, over all processes.
 
-    steps: of each loss and hits, still on the device, and how many examples and labels.
+    steps: tuples of loss, hits (both still on the device), examples and labels.
     """
     losses, hits, examples, labels = zip(*steps, strict=True)
     here = [torch.stack(sums).sum().item() for sums in (losses, hits)]
@@ -232,7 +232,7 @@ def _means(steps, epoch, device, sync):
 
 # 07_multi_gpu.ipynb: save-set-epoch
 def _set_epoch(data_iter, epoch):
-    """Tell all who draw, also inside of a `Subset` or a `BatchSampler`."""
+    """Tell all that draw, also inside a `Subset` or a `BatchSampler`."""
     for name in ("sampler", "batch_sampler", "dataset"):
         part = getattr(data_iter, name, None)
         if part is not None:
@@ -255,10 +255,10 @@ def train_epochs(
     train_batch=train_batch_ch13,
     sync=True,
 ):
-    """Train, and yield a `Point` five times an epoch; the last of five has test_acc.
+    """Train, and yield up to five `Point`s an epoch; the last of them has test_acc.
 
-    scheduler: stepped after every batch; first: the epoch to begin with, counted from
-    0; train_batch: what does a step, called as `train_batch_ch13`; amp, sync: as there.
+    scheduler: stepped after every batch; first: the first epoch, counted from 0.
+    train_batch: does one step, called like `train_batch_ch13`; amp, sync: as there.
     """
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     device = expect.devices(devices)[0]
@@ -272,7 +272,7 @@ def train_epochs(
         steps = []
         for i, (X, y) in enumerate(train_iter, 1):
             l, hits = step(net, X, y, loss, trainer, devices, amp)
-            steps.append((l, hits, len(y), _classes(y).numel()))  # or one a pixel
+            steps.append((l, hits, len(y), _classes(y).numel()))  # or one per pixel
             if scheduler is not None:
                 scheduler.step()
             if i not in marks:
@@ -302,19 +302,19 @@ def train_ch13(
 ):
     """Train, draw the curves in a notebook, and return the history (d2l 14.1).
 
-    train_iter, test_iter: batches (X, y) with a length; devices: one or several,
-    default all GPUs, or the CPU; about: a dictionary that is recorded with the run in
-    `data/runs.jsonl`; sync: as for `train_batch_ch13`; how: scheduler, amp and
-    train_batch, as for `train_epochs`. Whatever ends the run, `train_ch13.history` has
-    what was measured; net stays as trained so far. Raises ValueError or TypeError, by
-    the argument's name, and FloatingPointError for a loss that is not finite.
+    train_iter, test_iter: iterables of batches (X, y), with a length.
+    devices: one or several; default: all GPUs, or the CPU.
+    about: a dictionary to record with the run in `data/runs.jsonl`.
+    sync: as for `train_batch_ch13`; how: scheduler, amp, train_batch of `train_epochs`.
+    Whatever ends the run, `train_ch13.history` and net keep their last state. Raises
+    ValueError or TypeError for an argument, FloatingPointError for a loss not finite.
     """
     rank, size = _rank_and_size()
     mine = try_all_gpus() if size == 1 else next(net.parameters()).device
     devices = expect.devices(devices or mine)
     about = expect.record("about", about)
     expect.trainer_of(expect.initialized(net), trainer)
-    # A parallel net that changes its layout adds up wrong gradients, without an error.
+    # Changing the layout of a parallel net makes its gradients wrong, with no error.
     layout = torch.channels_last if size == 1 else torch.preserve_format
     net = net.to(devices[0], memory_format=layout)
     copies = nn.DataParallel(net, devices) if len(devices) > 1 else net
@@ -325,7 +325,7 @@ def train_ch13(
         for point in train_epochs(*what, sync=sync, **how):
             history.append(point)
             drawing.update(history)
-    finally:  # also after an interrupt, which then goes on its way
+    finally:  # also after an interrupt, which is then passed on
         drawing.update(history, last=True)
         if history and (rank == 0 or not sync):
             record_run(describe(net, train_iter, devices[0]) | curves(history) | about)
@@ -335,11 +335,11 @@ def train_ch13(
 
 # 07_multi_gpu.ipynb: save-shards
 class ShardedBatches(Sampler):
-    """Deals every batch out over the processes; each example comes once an epoch.
+    """Splits every batch over the processes; each example comes once an epoch.
 
-    num_examples: all of them; batch_size: over all processes; seed: the same
-    everywhere. rank and world_size default to those of the process group. Give it to
-    a `DataLoader` as batch_sampler, and call `set_epoch` (`train_epochs` does).
+    num_examples, batch_size: over all processes; seed: the same in all of them.
+    rank, world_size: default: those of the process group.
+    Pass it to a `DataLoader` as batch_sampler. Call `set_epoch` (`train_epochs` does).
     """
 
     def __init__(
