@@ -12,9 +12,11 @@ __all__ = ["film", "new_camera"]
 
 # 10_questions.ipynb: save-film
 def film(X, frames=10):
-    """Each image (n, 32, 32, 3) as a clip, n * frames images, image by image.
+    """Return a clip of each image: n * frames images, clip after clip.
 
-    The camera wanders by a pixel between two frames, and the light by 5%.
+    Between two frames the camera moves by up to a pixel, and the light by up to 5%.
+
+    X: (n, 32, 32, 3), uint8.
     """
     n, spare = len(X), 4
     padded = F.pad(X.permute(0, 3, 1, 2).float(), (spare,) * 4, mode="replicate")
@@ -34,7 +36,10 @@ def film(X, frames=10):
 
 # 10_questions.ipynb: save-camera
 def new_camera(X):
-    """Images (n, 32, 32, 3) as another camera sees them: tilted, blurred, dark."""
+    """Return the images as another camera sees them: tilted, blurred, dark.
+
+    X: (n, 32, 32, 3), uint8.
+    """
     X = functional.rotate(X.permute(0, 3, 1, 2).float(), 20)
     X = F.avg_pool2d(F.pad(X, (1, 1, 1, 1), mode="replicate"), 3, 1)
     return (0.5 * X).round().byte().permute(0, 2, 3, 1).contiguous()
