@@ -97,8 +97,12 @@ class Bench(widgets.VBox):
         self.controls = {part: _controls(part) for part in STRENGTHS}
         self.choice = widgets.Dropdown(description="try", layout={"width": "90%"})
         self.progress, self._output = widgets.IntProgress(), widgets.HTML()
-        acts = {"Train": self._train, "Stop": WORKER.stop, "Add a seed": self._add}
-        acts["Reveal test, once"] = self._reveal
+        acts = {
+            "Train": lambda: self._start([self._fresh(self.config)]),
+            "Stop": WORKER.stop,
+            "Add a seed": lambda: self._start([self._fresh(self._chosen())]),
+            "Reveal test, once": self._reveal,
+        }
         self.buttons = {name: widgets.Button(description=name) for name in acts}
         for name, button in self.buttons.items():
             button.on_click(lambda _, act=acts[name]: act())
@@ -126,11 +130,8 @@ class Bench(widgets.VBox):
 
     # Training
 
-    def _train(self) -> None:
-        self._start([self._fresh(self.config)])
-
-    def _add(self) -> None:
-        self._start([self._fresh(list(self.tries)[self.choice.index])])
+    def _chosen(self) -> Config:
+        return list(self.tries)[self.choice.index]
 
     def _fresh(self, config: Config) -> Config:
         """With the first seed that was not trained to the end."""
@@ -140,7 +141,7 @@ class Bench(widgets.VBox):
 
     def _reveal(self) -> None:
         # The sample's held-out images are apart: without them these are the same nets.
-        config = list(self.tries)[self.choice.index]
+        config = self._chosen()
         if not (seeds := self._done(config)):
             return self._ready(config, "Not revealed: this try was stopped; add a seed")
         self._start([dataclasses.replace(config, seed=s, num_val=0) for s in seeds])
@@ -181,7 +182,7 @@ class Bench(widgets.VBox):
             config = Config(**given | {"widths": tuple(given["widths"])})
         except (TypeError, ValueError):
             return  # trained with a function, not by a policy's name
-        if run.get("data") != "sample" or "weight" in run or not run["test_acc"]:
+        if run.get("data") != "sample" or "weight" in run or not run.get("test_acc"):
             return
         if "revealed" in run:
             self.revealed.append(run)
@@ -234,9 +235,9 @@ class Bench(widgets.VBox):
         rows = list(self._rows())
         self.choice.options = [(name, i) for i, (name, *_) in enumerate(rows)]
         if rows:
-            chosen = list(self.tries)
-            last = len(rows) - 1
-            self.choice.index = chosen.index(config) if config in chosen else last
+            chosen = [*self.tries]
+            last = chosen[-1]
+            self.choice.index = chosen.index(config if config in chosen else last)
         self._words, self._chart = html.escape(words), _chart(rows)
         self._redraw()
         usable = (True, False, bool(rows), bool(rows) and not self.revealed)
