@@ -28,9 +28,9 @@ __all__ = [
 
 # 09_mixup.ipynb: save-lam
 def draw_lam(alpha, n=1, generator=None):
-    """Draw n numbers from Beta(alpha, alpha): float64 (n,); all are 1 for alpha 0.
+    """Draw n numbers from Beta(alpha, alpha), float64 (n,); for alpha 0 all are 1.
 
-    generator: a `torch.Generator` of the CPU; default that of `torch.manual_seed`.
+    generator: a CPU `torch.Generator`; default: that of `torch.manual_seed`.
     """
     expect.number("alpha", alpha)
     if alpha == 0:
@@ -43,7 +43,7 @@ def draw_lam(alpha, n=1, generator=None):
 
 # 09_mixup.ipynb: save-partners
 def _partners(x, y, other, generator):
-    """What to mix into a batch: the other batch, or the same one in another order."""
+    """Return what to mix in: the other batch, or the same one in another order."""
     expect.mixable(x, y, other)
     if other is not None:
         return other
@@ -55,10 +55,14 @@ def _partners(x, y, other, generator):
 def mixup_data(x, y, alpha, per_example=False, other=None, generator=None):
     """Mix a batch with itself in another order (Zhang et al., arXiv:1710.09412).
 
-    x: floats (n, ...); y: n class indices, or probabilities (n, classes); per_example:
-    a lambda for each example, not one for all; other: a second batch (x, y) to mix in,
-    pair by pair; generator: as for `draw_lam`. Returns lam * x + (1 - lam) * x_b, y_a
-    (which is y), y_b, and lam: a float, or a tensor (n,).
+    Returns lam * x + (1 - lam) * x_b, y_a (which is y), y_b, and lam.
+
+    x: floats (n, ...).
+    y: n class indices, or probabilities (n, classes).
+    alpha: lam is drawn from Beta(alpha, alpha); 0 mixes nothing.
+    per_example: False: lam is one float; True: a tensor (n,), a draw per example.
+    other: a second batch (x, y), whose example i is mixed with example i of x.
+    generator: as for `draw_lam`.
     """
     x_b, y_b = _partners(x, y, other, generator)
     lam = draw_lam(alpha, len(x) if per_example else 1, generator)
@@ -71,7 +75,8 @@ def mixup_data(x, y, alpha, per_example=False, other=None, generator=None):
 def mixup_criterion(criterion, pred, y_a, y_b, lam):
     """Return lam * criterion(pred, y_a) + (1 - lam) * criterion(pred, y_b).
 
-    criterion: returns one value, or one per example, which a lam of shape (n,) needs.
+    criterion: returns one value, or one per example.
+    lam: a number, or a tensor (n,), which needs a criterion with a value per example.
     """
     expect.criterion(criterion, pred, y_a)
     loss_a, loss_b = criterion(pred, y_a), criterion(pred, y_b)
@@ -83,10 +88,14 @@ def mixup_criterion(criterion, pred, y_a, y_b, lam):
 def train_batch_mixup(
     net, X, y, loss, trainer, devices, amp=None, alpha=0.5, mix=mixup_data, sync=True
 ):
-    """Train on one mixed batch; otherwise as `train_batch_ch13`, and in its place.
+    """Train on one mixed batch; a replacement for `train_batch_ch13`.
 
-    mix: `mixup_data` or a function like it. Of the two sums returned, the second counts
-    a prediction of y_a as lam of a hit, and of y_b as 1 - lam of one.
+    Returns the sum of the losses and the weighted hit count: lam for a prediction of
+    y_a, 1 - lam for one of y_b.
+
+    alpha: as for `mixup_data`.
+    mix: `mixup_data` or a function like it.
+    Other arguments: as for `train_batch_ch13`.
     """
     expect.indices("y", y, len(y))
     device = expect.devices(devices)[0]
@@ -106,14 +115,16 @@ def train_batch_mixup(
 def cutmix_data(x, y, alpha, per_example=False, other=None, generator=None):
     """Paste a rectangle of another image (Yun et al., arXiv:1905.04899).
 
-    x: floats (n, c, h, w); the rest as for `mixup_data`. The rectangle is as wide and
-    high as x times sqrt(1 - Beta(alpha, alpha)), before what is outside is cut off. lam
-    is the fraction of the area that x keeps.
+    Each side of the rectangle is that of x times sqrt(1 - Beta(alpha, alpha)); what
+    sticks out is clipped. lam is the fraction of its area that x keeps.
+
+    x: floats (n, c, h, w).
+    Other arguments and what is returned: as for `mixup_data`.
     """
     x_b, y_b = _partners(x, y, other, generator)
     expect.shape("x", x, "(n, c, h, w)")
     lam = draw_lam(alpha, len(x) if per_example else 1, generator)
-    inside = []  # for each side, which places: (n or 1, h) and (n or 1, w)
+    inside = []  # rows and columns of the rectangle: (n or 1, h) and (n or 1, w)
     for size in x.shape[2:]:
         half = (size * (1 - lam[:, None]).sqrt() / 2).long()
         center = torch.randint(size, half.shape, generator=generator)
@@ -129,8 +140,11 @@ def cutmix_data(x, y, alpha, per_example=False, other=None, generator=None):
 def calibration_bins(pred, y, num_bins=15):
     """Sort predictions by confidence, the largest probability, into equal bins.
 
-    pred: (n, classes), before softmax; y: n class indices. Returns (num_bins, 3)
-    float64: the number of examples, the sum of their confidences, and of hits.
+    Returns (num_bins, 3) float64: in each bin the number of examples, the sum of
+    their confidences, and the number of hits.
+
+    pred: (n, classes), before softmax.
+    y: n class indices.
     """
     expect.indices("y", y, len(pred))
     confidence, guess = pred.detach().cpu().double().softmax(1).max(1)
@@ -141,9 +155,11 @@ def calibration_bins(pred, y, num_bins=15):
 
 
 def expected_calibration_error(bins):
-    """Distance of confidence and accuracy over the bins, weighted by counts.
+    """Return the mean distance of confidence and accuracy, weighted by bin counts.
 
-    bins: as `calibration_bins` returns them, or a sum of such (Guo et al., 1706.04599).
+    Guo et al., arXiv:1706.04599.
+
+    bins: as `calibration_bins` returns them, or a sum of several.
     """
     count, confidence, hits = bins.unbind(1)
     return ((confidence - hits).abs().sum() / count.sum()).item()
@@ -151,17 +167,20 @@ def expected_calibration_error(bins):
 
 # 09_mixup.ipynb: save-interval
 def interval(a, b, scale=100):
-    """Write lesson 8's `difference` of b and a as "+6.0 [+3.5, +8.5]", in points."""
+    """Write lesson 8's `difference`, b - a, as "+6.0 [+3.5, +8.5]", in points."""
     gain, half = difference(a, b, scale)
     return f"{gain:+.1f} [{gain - half:+.1f}, {gain + half:+.1f}]"
 
 
 # 09_mixup.ipynb: save-focal
 class FocalLoss(nn.Module):
-    """(1 - p) ** gamma * -log(p), p the probability of the label (arXiv:1708.02002).
+    """Focal loss, -(1 - p) ** gamma * log(p), p the label's probability.
 
-    Called with pred (n, classes), before softmax, and n class indices; gamma 0 is
-    cross-entropy. reduction: mean, sum, or none for one value per example.
+    Call it with pred (n, classes), before softmax, and n class indices.
+    Lin et al., arXiv:1708.02002.
+
+    gamma: 0 is cross-entropy.
+    reduction: "mean", "sum", or "none" for one value per example.
     """
 
     def __init__(self, gamma=2.0, reduction="mean"):
@@ -179,10 +198,10 @@ class FocalLoss(nn.Module):
 
 # 09_mixup.ipynb: save-margin-head
 class AdditiveMarginHead(nn.Module):
-    """scale * (cosine - margin at the label); no margin without y (arXiv:1801.05599).
+    """AM-softmax: scale * (cosine - margin at the label) (arXiv:1801.05599).
 
-    features: floats (n, num_features); y: n class indices, or None. Returns (n,
-    num_classes).
+    Call it with features, floats (n, num_features), and y, n class indices, or
+    without y for no margin. Returns (n, num_classes).
     """
 
     def __init__(self, num_features, num_classes, scale=30.0, margin=0.35):
