@@ -67,7 +67,7 @@ class RandomVerticalFlip(RandomHorizontalFlip):
 
 # 06_batch.ipynb: save-cut
 def _cut(X, top, left, size):
-    """A window of each image (n, c, H, W), from (top, left): (n, c, *size)."""
+    """Cut a window from (top, left) of each image: (n, c, H, W) to (n, c, *size)."""
     if X.requires_grad or X.device.type == "mps":
         return augment.cut_one_by_one(X, top, left, size)
     n, c, H, W = X.shape
@@ -80,7 +80,7 @@ def _cut(X, top, left, size):
 
 # 06_batch.ipynb: save-crop
 class RandomCrop(Transform):
-    """Cut a window of `size` out of each image, padded first, as torchvision's.
+    """Pad each image and cut a window of `size` out of it, as torchvision's does.
 
     padding: one number, (sides, top and bottom), or (left, top, right, bottom).
     """
@@ -95,7 +95,7 @@ class RandomCrop(Transform):
         self.padding_mode = expect.choice("padding_mode", padding_mode, PADDINGS)
 
     def _sides(self, height, width):
-        """The padding, (left, top, right, bottom), for images of such a size."""
+        """Return the padding (left, top, right, bottom) for images of this size."""
         left, top, right, bottom = self.padding
         if self.pad_if_needed:
             y = max(0, self.size[0] - height - top - bottom)
@@ -127,13 +127,13 @@ Normalize, PerImage = augment.Normalize, augment.PerImage
 
 # 06_batch.ipynb: save-weights
 def _weights(start, length, n_out, n_in):
-    """Bilinear weights (n, n_out, n_in) from windows [start, start + length)."""
+    """Return bilinear weights (n, n_out, n_in) of windows [start, start + length)."""
     start, length = start.view(-1, 1, 1).float(), length.view(-1, 1, 1).float()
     pixels = torch.arange(n_in, device=start.device) - start + 0.5  # (n, 1, n_in)
     scale = length / n_out
     new = torch.arange(n_out, device=start.device).view(1, -1, 1)
     centers = new * scale + scale / 2
-    # When shrinking, each new pixel is a mean over more than its two neighbours.
+    # When shrinking, each new pixel averages more than its two neighbours.
     W = 1 - (pixels - centers).abs_() / scale.clamp(min=1)
     W = W.clamp_(min=0) * ((pixels > 0) & (pixels < length))
     return W.div_(W.sum(-1, keepdim=True))
@@ -141,7 +141,7 @@ def _weights(start, length, n_out, n_in):
 
 # 06_batch.ipynb: save-boxes
 def _middle(height, width, ratio):
-    """The sides of the largest window with such a ratio, where no try fitted."""
+    """Return the sides of the largest allowed window, for where no try fits."""
     if width / height < ratio[0]:
         return round(width / ratio[0]), width
     if width / height > ratio[1]:
@@ -166,7 +166,7 @@ def _draw_windows(n, height, width, scale, ratio, generator):
 
 # 06_batch.ipynb: save-resized
 def _resized(X, top, left, height, width, size):
-    """Windows of float images (n, c, H, W), stretched bilinearly: (n, c, *size)."""
+    """Stretch windows of float images bilinearly: (n, c, H, W) to (n, c, *size)."""
     n, c, H, W = X.shape
     rows = _weights(top, height, size[0], H)
     cols = _weights(left, width, size[1], W)
@@ -179,8 +179,9 @@ def _resized(X, top, left, height, width, size):
 class RandomResizedCrop(Transform):
     """Stretch a random window of each image to `size`; float32.
 
-    scale: range of the window's area, as a fraction of the image's; ratio: range of
-    its width divided by its height, drawn log-uniformly; the rest: as torchvision's.
+    scale: range of the window's area, as a fraction of the image's.
+    ratio: range of its width divided by its height, drawn log-uniformly.
+    interpolation, antialias: as torchvision's.
     """
 
     def __init__(
@@ -219,7 +220,7 @@ def _in_turn(transforms, X, params):
 
 # 06_batch.ipynb: save-compose
 class Compose(Transform):
-    """Apply transforms in turn; draws come from `generator` if one is given."""
+    """Apply transforms in turn; draw from `generator` if one is given."""
 
     def __init__(self, transforms, generator=None) -> None:
         chain = []
@@ -258,14 +259,14 @@ class Compose(Transform):
 class BatchDataset(Dataset):
     """Images in memory as uint8, handed out as augmented batches.
 
-    X: uint8 (n, h, w, channels); y: class indices (n,), or (n, classes).
+    X: (n, h, w, channels), uint8; y: class indices (n,), or (n, classes).
     """
 
     def __init__(self, X, y, transform, device=None) -> None:
         X, y = expect.images("X", X), expect.labels("y", y, len(X))
         device = expect.device("device", device)
         X, self.y = X.permute(0, 3, 1, 2).to(device), y.to(device)
-        transform(X[:1], torch.Generator("cpu"))  # a crop that does not fit says so now
+        transform(X[:1], torch.Generator("cpu"))  # raise now if a crop does not fit
         self.kept, self.sides = transform.keep(X).contiguous(), X.shape[2:]
         self.transform, self.epoch = transform, 0
 
@@ -283,7 +284,7 @@ class BatchDataset(Dataset):
         return [augment.Batch(self.batch(indices))]
 
     def batch(self, indices):
-        """Images and labels of these indices, augmented; pixels are float32."""
+        """Return augmented images, float32, and labels, at these indices."""
         i = torch.as_tensor(indices, device="cpu")
         params = self.transform.draw_for(i, self.epoch, *self.sides)
         with augment.full_precision(self.kept.device):
