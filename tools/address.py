@@ -15,7 +15,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL = """\
-# In Colab, on Kaggle or on a hub: take the first # off the next line, and run this.
+# In Colab, on Kaggle or on a hub: uncomment the next line and run this cell.
 # %pip install --quiet {}
 try:
     import d2lext as d2l
