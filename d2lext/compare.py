@@ -29,7 +29,7 @@ __all__ = [
 
 # 08_compare.ipynb: save-resnet
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions, added to their input (d2l 8.6); layers as the book's."""
+    """Add two 3 x 3 convolutions to their input, with the book's layers (d2l 8.6)."""
 
     def __init__(self, c_in, c_out, strides=1):
         super().__init__()
@@ -65,7 +65,7 @@ def resnet18(num_classes, in_channels=1, width=64):
 
 
 def init_weights(m):
-    """Xavier's initialisation of linear and convolutional layers: net.apply(...)."""
+    """Initialise a linear or convolutional layer (Xavier): net.apply(init_weights)."""
     if isinstance(m, nn.Linear | nn.Conv2d):
         nn.init.xavier_uniform_(m.weight)
 
@@ -95,9 +95,10 @@ class _Scaled(nn.Module):
 
 
 def small_net(X, num_classes=10, widths=(32, 64, 64)):
-    """Return a net of cifar10-airbench's shape (Jordan, arXiv:2404.00498), slimmer.
+    """Return a slimmer net of cifar10-airbench's kind (Jordan, arXiv:2404.00498).
 
-    X: training images, as for `whitening`; widths: channels of the three groups.
+    X: training images, as for `whitening`.
+    widths: channels of the three groups.
     """
 
     def conv(c_in, c_out):
@@ -117,7 +118,7 @@ def small_net(X, num_classes=10, widths=(32, 64, 64)):
 # 08_compare.ipynb: save-alternate
 @functools.cache
 def _coins():
-    """A fixed coin for each of a million images; further ones begin again."""
+    """Return a fixed coin for each of a million images; further images reuse them."""
     mix = torch.Generator().manual_seed(0)
     return torch.rand(2**20, generator=mix, device="cpu") < 0.5
 
@@ -125,9 +126,9 @@ def _coins():
 class AlternatingFlip(batch.RandomHorizontalFlip):
     """Mirror one half of the images in an epoch, and the other half in the next.
 
-    Of cifar10-airbench (Jordan, arXiv:2404.00498). Alternates in a data set whose
-    training calls `set_epoch` (`train_epochs` does); which images a batch on its own
-    holds it cannot know, and takes them for the first ones.
+    From cifar10-airbench (Jordan, arXiv:2404.00498). It alternates if training calls
+    the data set's `set_epoch` (`train_epochs` does). Called on a batch alone, it
+    treats the images as the first of epoch 0.
     """
 
     def __init__(self):
@@ -141,7 +142,7 @@ class AlternatingFlip(batch.RandomHorizontalFlip):
 
 
 # 08_compare.ipynb: save-policies
-PARTS = {  # what makes a part, and its numbers where a policy gives none
+PARTS = {  # what makes each part, and its default numbers
     "flip": (batch.RandomHorizontalFlip, 0.5),
     "alternate": (AlternatingFlip,),
     "crop": (lambda padding: batch.RandomCrop(32, padding), 4),
@@ -156,9 +157,9 @@ PARTS = {  # what makes a part, and its numbers where a policy gives none
 def augmentations(policy):
     """Return a policy by its name: "none", "all", or parts joined by "+".
 
-    A part is a name of PARTS; numbers behind it stand for those there, such as crop2
+    A part is a name in PARTS. Numbers after it replace the defaults, as in crop2
     (pixels of padding) or color0.4,0.2 (brightness, contrast). "all" is
-    flip+rescale+color. Raises ValueError, with the parts that exist, for another.
+    flip+rescale+color. Raises ValueError for an unknown part or a wrong number.
     """
     names = {"none": "", "all": "flip+rescale+color"}.get(policy, policy)
     transforms = []
@@ -185,7 +186,9 @@ def train_with_data_aug(
 ):
     """Train net on CIFAR-10 with Adam and return the history (d2l 14.1).
 
-    train_augs, test_augs: as for `load_cifar10`; the rest as for `train_ch13`.
+    train_augs, test_augs: as for `load_cifar10`.
+    lr: Adam's learning rate.
+    net, num_epochs, devices: as for `train_ch13`.
     """
     devices = expect.devices(devices or try_all_gpus())
     train_iter = load_cifar10(True, train_augs, batch_size, device=devices[0])
@@ -202,8 +205,10 @@ def train_with_data_aug(
 def difference(a, b, scale=100):
     """Return mean(b) - mean(a) and the half-width of its 95% interval, in points.
 
-    a, b: one value for each seed, at least three in all; their standard deviations
-    are pooled (Student's t).
+    Pools the standard deviations of a and b (Student's t).
+
+    a, b: one value for each seed, at least three in all.
+    scale: multiplies the values; 100 turns fractions into percent.
     """
     a, b = (scale * torch.tensor(v, dtype=torch.float64) for v in (a, b))
     free = len(a) + len(b) - 2
