@@ -26,7 +26,7 @@ LEAST = {
 
 def main(lesson: str, folder: str, cifar10: str) -> None:
     nb = nbformat.read(lesson, as_version=4)
-    client = NotebookClient(nb, timeout=300, resources={"metadata": {"path": folder}})
+    client = NotebookClient(nb, timeout=900, resources={"metadata": {"path": folder}})
     code = [(i, cell) for i, cell in enumerate(nb.cells) if cell.cell_type == "code"]
 
     def run(source: str):

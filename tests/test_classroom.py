@@ -49,8 +49,8 @@ def course(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory) -> Path:
-    """As many images as CIFAR-10 has: the sample's, again and again."""
-    folder, count = tmp_path_factory.mktemp("large"), {"train": 50_000, "test": 10_000}
+    """As many training images as CIFAR-10 has: the sample's, again and again."""
+    folder, count = tmp_path_factory.mktemp("large"), {"train": 50_000, "test": 1_000}
     for split in count:
         X, y, *_ = read_sample(split)
         for name in CLASSES:
