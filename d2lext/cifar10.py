@@ -3,6 +3,7 @@
 Edit the lesson, then run `python -m tools.collect`.
 """
 
+import pickle
 import re
 
 import torch
@@ -47,11 +48,20 @@ def default_workers(num_examples: int) -> int:
 
 # 05_cifar10.ipynb: save-loader
 class _Loader(torch.utils.data.DataLoader):
-    """A DataLoader that says what to do when a worker dies."""
+    """A DataLoader that says what to do when a worker fails."""
 
     def __iter__(self):
-        with torch.device("cpu"):  # shuffle on the CPU, whatever the default
-            batches = super().__iter__()
+        try:
+            with torch.device("cpu"):  # shuffle on the CPU, whatever the default
+                batches = super().__iter__()
+        except (AttributeError, TypeError, pickle.PicklingError) as error:
+            if not re.search("pickle|local object", str(error)):
+                raise
+            raise TypeError(
+                f"num_workers={self.num_workers}: a new process cannot be sent this "
+                f"augmentation ({error}); use 0, a function or class from a .py file, "
+                "or a transform of d2lext.batch"
+            ) from error
         while True:
             try:
                 with torch.device("cpu"):

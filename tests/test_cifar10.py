@@ -1,6 +1,8 @@
 """load_cifar10: the book's meaning, its branches, its workers, and bad arguments."""
 
+import multiprocessing as mp
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -167,15 +169,61 @@ def test_a_mistake_in_a_transform_is_shown_as_it_is():
     assert "a worker died" not in str(caught.value)
 
 
-def test_workers_that_start_as_on_windows(tmp_path):
+def test_a_mistake_in_a_sampler_is_shown_as_it_is():
+    def sampler():
+        raise TypeError("a mistake in a sampler")
+        yield
+
+    loader = d2l.load_cifar10(True, FLIP, 8, num_workers=1)
+    loader.batch_sampler.sampler = sampler()
+    with pytest.raises(TypeError, match="a mistake in a sampler"):
+        list(loader)  # the first indices are asked for where workers start
+
+
+def local_class():
+    class Local:
+        def __call__(self, img):
+            return TO_FLOAT(img)
+
+    return Local()
+
+
+START_METHODS = sorted({"spawn", "forkserver"} & set(mp.get_all_start_methods()))
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+@pytest.mark.parametrize(
+    ("augs", "cause"),
+    [
+        (lambda img: TO_FLOAT(img), "<lambda>"),
+        (v2.Compose([local_class()]), "local_class.<locals>.Local"),
+        (v2.Lambda((i for i in ()).send), "generator"),
+    ],
+)
+def test_an_augmentation_that_no_worker_can_be_sent(method, augs, cause):
+    X, y = torch.zeros(8, 4, 4, 3, dtype=torch.uint8), range(8)
+    way = {"num_workers": 1, "multiprocessing_context": method}
+    loader = d2l.make_loader(X, y, augs, 4, **way)
+    words = (
+        rf"^num_workers=1: .*\(.*{re.escape(cause)}.*\); use 0,.*\.py.*d2lext\.batch"
+    )
+    for _ in range(2):  # and again in the next epoch
+        with pytest.raises(TypeError, match=words) as caught:
+            list(loader)
+        assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_workers_that_import_the_program(tmp_path, method):
+    """As on Windows and macOS, and on Linux from Python 3.14."""
     script = tmp_path / "train.py"
     script.write_text(
-        textwrap.dedent("""
+        textwrap.dedent(f"""
         import torch
         import d2lext as d2l
 
         if __name__ == "__main__":
-            torch.multiprocessing.set_start_method("spawn")
+            torch.multiprocessing.set_start_method("{method}")
             loader = d2l.load_cifar10(False, None, 500, num_workers=1)
             print(sum(len(y) for _ in range(2) for _, y in loader))
         """)
