@@ -124,7 +124,8 @@ def record_run(run: dict) -> None:
             file.write(line.encode())
     # Never in the way of another error: this runs in a `finally`.
     except (OSError, TypeError, ValueError) as error:
-        print(f"note: the run was not kept in {path} ({error})", file=sys.stderr)
+        words = f"note: the run was not kept in {path} ({error})"
+        print(f"{words}; {VARIABLE} names another file", file=sys.stderr)
 
 
 def read_runs(path: str | os.PathLike | None = None) -> list[dict]:
