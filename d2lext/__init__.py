@@ -77,7 +77,14 @@ def __getattr__(name: str) -> object:
             f"the course (d2lext) has no {name!r}. If the book's d2l.torch has it: "
             "`pip install --no-deps d2l==1.0.3`, and start the kernel again"
         )
-    globals()[name] = value = pkgutil.resolve_name(place)
+    try:
+        globals()[name] = value = pkgutil.resolve_name(place)
+    except ModuleNotFoundError as error:
+        if not place.startswith("d2l.torch:"):
+            raise
+        # `pip install --no-deps d2l` brings none of them.
+        words = f"d2l.torch needs {error.name}: pip install {error.name}"
+        raise ModuleNotFoundError(words, name=error.name) from error
     return value
 
 

@@ -128,6 +128,17 @@ def test_saved_names_are_their_modules_and_the_books_the_books() -> None:
     assert all(told.values()), told
 
 
+def test_what_d2l_imports_and_is_not_there_is_named(monkeypatch) -> None:
+    """`pip install --no-deps d2l` brings neither pandas nor scipy."""
+    pytest.importorskip("d2l")
+    monkeypatch.delitem(sys.modules, "d2l.torch", raising=False)
+    monkeypatch.delitem(vars(d2lext), "accuracy", raising=False)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    words = r"^d2l\.torch needs pandas: pip install pandas$"
+    with pytest.raises(ModuleNotFoundError, match=words):
+        _ = d2lext.accuracy
+
+
 def test_no_name_hides_another() -> None:
     assert not d2lext._MODULES & (d2lext._book() | d2lext._IMPORTS.keys())
     assert not d2lext._MODULES & d2lext._NAMES.keys()
