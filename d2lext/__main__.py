@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from d2lext.places import CHECKOUT, COURSE, PACKAGE
+from d2lext.places import CHECKOUT, COURSE, PACKAGE, print_any_name
 
 MODULES = {
     "doctor": ("d2lext.course.doctor", []),
@@ -59,6 +59,7 @@ def lab(args: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    print_any_name()
     command, *args = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if command == "lab":
         return lab(args)

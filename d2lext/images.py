@@ -28,7 +28,7 @@ from torchvision.datasets import CIFAR10, ImageFolder
 from torchvision.datasets.utils import check_integrity
 
 from d2lext.fetch import fetch
-from d2lext.places import COURSE, DATA
+from d2lext.places import COURSE, DATA, print_any_name
 
 VARIABLE = "D2LEXT_CIFAR10"
 CLASSES = (
@@ -344,6 +344,7 @@ def _load_cache(cache: Path, key: str) -> np.ndarray | None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    print_any_name()
     parser = argparse.ArgumentParser(prog="d2lext.images", description=__doc__)
     parser.add_argument("--download", action="store_true", help="fetch CIFAR-10")
     parser.add_argument("--root", type=Path, help="the folder (default: data/)")

@@ -35,6 +35,7 @@ from d2lext.compare import PARTS, augmentations, init_weights, resnet18, small_n
 from d2lext.images import Images, read_cifar10, read_sample
 from d2lext.multi_gpu import History, Point, train_batch_ch13, try_all_gpus
 from d2lext.muon import Muon
+from d2lext.places import print_any_name
 from d2lext.runs import Results, curves, describe, record_run
 
 NETS, OPTIMIZERS = ("small", "resnet18"), ("adamw", "muon")
@@ -421,6 +422,7 @@ def _say(words: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    print_any_name()
     argv = sys.argv[1:] if argv is None else argv
     args = _parse(argv)
     try:

@@ -6,6 +6,8 @@ import http.server
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -530,3 +532,35 @@ def test_the_command_says_what_there_is(folder, root, server, capsys, monkeypatc
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert main(["--download", "--root", str(root)]) == 1
     assert f"read-only; name another folder in {VARIABLE}" in capsys.readouterr().err
+
+
+MAINS = """
+import os, sys
+from d2lext import __main__, images, train
+from d2lext.course import answers, doctor
+for module in images, doctor, answers, train, __main__:
+    sys.stdout.reconfigure(errors="strict")
+    args = [] if module in (images, doctor) else ["--help"]
+    try:
+        module.main(args)
+    except SystemExit as end:
+        assert end.code == 0
+    assert sys.stdout.errors == sys.stderr.errors == "backslashreplace", module
+    if module is images:
+        os.rmdir(os.environ["D2LEXT_CIFAR10"])  # the doctor names it
+"""
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_console_that_cannot_print_a_folders_name(encoding, tmp_path) -> None:
+    """No command stops there, the name is printed with escapes."""
+    folder = tmp_path / "图像"
+    folder.mkdir()
+    told = subprocess.run(
+        [sys.executable, "-c", MAINS],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding, VARIABLE: str(folder)},
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count(r"\u56fe\u50cf") >= 2  # of images and of doctor

@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 import nbformat
 
+from d2lext.places import print_any_name
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT_STUB = "*Double-click here, and write your answer.*"
 TAG = "exercise-"  # of an answer cell, with the exercise; copies of a cell keep it
@@ -302,6 +304,7 @@ def _here() -> Path:
 
 
 def main(argv: list[str] | None = None) -> int:
+    print_any_name()
     what = {"save": save, "restore": restore, "update": update, "student": student}
     parser = argparse.ArgumentParser(prog="python -m d2lext answers")
     parser.add_argument("what", choices=what, help="see the top of this module")

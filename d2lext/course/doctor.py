@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from d2lext.places import CHECKOUT, DATA
+from d2lext.places import CHECKOUT, DATA, print_any_name
 
 SETUP = "make setup" if CHECKOUT else "pip install --upgrade 'd2lext[lab]'"
 LOCK = CHECKOUT / "requirements.lock" if CHECKOUT else None
@@ -187,6 +187,7 @@ def diagnose(checks: tuple[Callable[[], Finding], ...] = CHECKS) -> Iterator[Fin
 
 
 def main(argv: list[str] | None = None) -> int:
+    print_any_name()
     worst = 0
     for mark, words in diagnose():
         print(f"{mark}  {words}", flush=True)
