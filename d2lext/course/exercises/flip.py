@@ -13,12 +13,13 @@ WORDS = {
     "order": "the images come in another order.",
     "middle": "with an odd width the middle column is wrong.",
 }
+CALLS = 100  # with each number of images: a flip left out now and then shows
 
 
 def check(answer: ex.Answer) -> None:
     mirrored = []
-    for n in [2, 3, 1, 4] * 8:
-        h, w = ex.integers(3, 8, 2)
+    shapes = [(n, *ex.integers(3, 8, 2)) for n in [2, 3, 1, 4] * CALLS]
+    for n, h, w in shapes + [(1, 3, w) for w in ex.integers(257, 500, 2)]:
         for X in (torch.rand(n, 3, h, w), torch.randint(256, (n, 3, h, w)).byte()):
             Y = answer.tensor(X, shape=X.shape)
             ex.refuse("type", Y.dtype != X.dtype, wanted=ex.kind(X), got=ex.kind(Y))
