@@ -16,14 +16,15 @@ WORDS = {
     "uneven": "the factors should be spread evenly, to both ends of the range.",
 }
 BINS = 10
+N = 3 * ex.N
 
 
 def check(answer: ex.Answer) -> None:
     _factors(answer, 0.3, (2, 3, 3, 2))
     for low in (0.1, 0.6):
         amount = round(low + 0.2 * torch.rand(()).item(), 2)
-        first, second = (_factors(answer, amount, (ex.N, 3, 3, 2)) for _ in range(2))
-        ex.refuse("together", ex.same(first, first[:1].expand(ex.N)))
+        first, second = (_factors(answer, amount, (N, 3, 3, 2)) for _ in range(2))
+        ex.refuse("together", ex.same(first, first[:1].expand(N)))
         ex.refuse("frozen", torch.equal(first, second))
         _judge(torch.cat([first, second]), amount)
 
@@ -57,4 +58,7 @@ def _judge(factor: torch.Tensor, amount: float) -> None:
     ex.refuse("pattern", ex.patterned(factor))
     bins = ((factor - low) / (2 * amount) * BINS).long().clamp(0, BINS - 1)
     ex.refuse("uneven", not ex.even(bins.bincount(minlength=BINS)))
-    ex.refuse("uneven", factor.unique().numel() < n / 2)
+    # Squares of even factors have the mean 1 / 3 and the variance 1 / 5 - 1 / 9.
+    square = ((factor - 1) / amount).square().mean()
+    off = abs(square - 1 / 3) > ex.SIGMAS * (4 / 45 / n) ** 0.5
+    ex.refuse("uneven", off or factor.unique().numel() < n / 2)
