@@ -60,4 +60,10 @@ def _judge(held: torch.Tensor, y: torch.Tensor, per_class: int) -> None:
     found, expected = (apart.bincount(k[off]) for k in (held.T @ held, pairs))
     some = expected > 50
     ex.refuse("block", not ex.even(found[some], expected[some]))
-    ex.refuse("uneven", not ex.even(times, SEEDS * per_class / size))
+    part = per_class / size
+    ex.refuse("uneven", not ex.even(times, SEEDS * part))
+    # Many images a little off: chi-squared over all of a class, drawn without return.
+    spread = SEEDS * part * (1 - part) * size / (size - 1)
+    squares, free = ((times - SEEDS * part) ** 2 / spread).sum(), n - len(y.unique())
+    chance = torch.special.gammaincc(torch.tensor(free / 2).double(), squares / 2)
+    ex.refuse("uneven", chance < 1e-9)
