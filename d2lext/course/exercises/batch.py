@@ -15,14 +15,15 @@ WORDS = {
     "epochs": "epochs 0 and 1 are right, but epoch {found} repeats neither.",
 }
 IMAGES = 20_001
+MANY = 400_001  # so that 49% are not half
 
 
 def check(answer: ex.Answer) -> None:
     _turns(answer, 5, 0)
     first, second = (_turns(answer, IMAGES, epoch) for epoch in (0, 1))
     ex.refuse("together", any(len(flips.unique()) == 1 for flips in (first, second)))
-    part = first.double().mean().item()
-    off = abs(part - 0.5) > ex.SIGMAS * 0.5 / IMAGES**0.5
+    part = _turns(answer, MANY, 0).double().mean().item()
+    off = abs(part - 0.5) > ex.SIGMAS * 0.5 / MANY**0.5
     ex.refuse("part", off, found=f"{part:.1%}")
     ex.refuse("constant", torch.equal(first, second))
     ex.refuse("regular", ex.patterned(first))
