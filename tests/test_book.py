@@ -1,5 +1,6 @@
 """The site: built without a warning, and readable without a kernel."""
 
+import html
 import re
 import subprocess
 import sys
@@ -46,6 +47,14 @@ def test_a_page_can_do_without_a_kernel(page, site) -> None:
     assert "A page: it shows stored results" in page
     for widget in ("interactive(children", "jupyter.widget", "Explorer("):
         assert widget not in page
+
+
+def test_cells_that_only_assert_are_hidden(page) -> None:
+    cells = re.findall(r'class="cell_input.*?<pre>(.*?)</pre>', page, re.DOTALL)
+    code = [html.unescape(re.sub("<[^>]+>", "", cell)) for cell in cells]
+    assert any("import " in cell for cell in code)
+    asserts = r"(((if|for) [^:]*:)?\s*assert [^\n]*(\n[ )]+[^\n]*)*\n)+"
+    assert not [cell for cell in code if re.fullmatch(asserts, cell)]
 
 
 def test_every_solution_is_folded(page) -> None:

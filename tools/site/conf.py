@@ -84,8 +84,10 @@ def prepare_code(cell: dict, prose: str) -> None:
     if "solution" in tags:
         tags.append("hide-cell")
     code = "".join(cell["source"])
-    if not cell["outputs"] and not code.lstrip().startswith(("%", "!")):
-        statements = ast.parse(code).body
+    if not code.lstrip().startswith(("%", "!")):
+        statements = []
+        for node in ast.parse(code).body:  # also those of one condition or loop
+            statements += getattr(node, "body", [node])
         if statements and all(isinstance(node, ast.Assert) for node in statements):
             tags.append("remove-cell")
     words = re.sub(r"\[([^]]*)\]\([^)]*\)|[#*`$]", r"\1", prose).split()
