@@ -49,7 +49,10 @@ def everywhere(task: Callable, *args):
 
 def first(task: Callable, *args):
     """Run task in the first process alone, and return its result in all."""
-    return gather(everywhere(lambda: None if rank() else task(*args)))[0]
+    result = [everywhere(lambda: None if rank() else task(*args))]
+    if dist.is_initialized():  # a checkpoint may be too large to gather from all
+        dist.broadcast_object_list(result)
+    return result[0]
 
 
 def differing(ours: dict, theirs: dict) -> list[tuple]:
