@@ -180,9 +180,9 @@ def criterion(value: object, pred: torch.Tensor, y: torch.Tensor) -> Callable:
         try:
             signature.bind(pred, y)
         except TypeError as error:
-            words = f"is called with two arguments, (pred, y), and here: {error}"
             raise TypeError(
-                f"criterion: {words}; wrap it, lambda pred, y: ..."
+                "criterion: is called with two arguments, (pred, y), and here: "
+                f"{error}; wrap it, lambda pred, y: ..."
             ) from None
     return called
 
@@ -199,11 +199,11 @@ def generator(value: object, name: str = "generator") -> torch.Generator | None:
 
 def no_worker(value: torch.Generator | None) -> torch.Generator | None:
     """A generator outside of worker processes: each would repeat its draws."""
-    fits, wanted = value is None or get_worker_info() is None, "num_workers=0 beside it"
-    got = "a worker, and every worker would repeat its draws"
-    _need(
-        fits, "generator", f"{wanted}, which is faster here anyway", got, RuntimeError
-    )
+    if value is not None and get_worker_info() is not None:
+        raise RuntimeError(
+            "generator: every worker would repeat its draws; expected num_workers=0, "
+            "which is faster here anyway"
+        )
     return value
 
 
@@ -212,12 +212,16 @@ def transforms(value: object, base: type) -> Sequence:
     fits = isinstance(value, Sequence)
     _need(fits, "transforms", "a list of them", type(value).__name__, TypeError)
     for i, t in enumerate(value):
-        name, got = f"transforms[{i}]", f"{type(t).__name__} of {type(t).__module__}"
-        got += "; leave out ToTensor (the data set divides by 255), and wrap others, "
-        wanted = "a transform of d2lext.batch"
-        _need(isinstance(t, base), name, wanted, f"{got}PerImage(...)", TypeError)
+        if not isinstance(t, base):
+            raise TypeError(
+                f"transforms[{i}]: expected a transform of d2lext.batch, got "
+                f"{type(t).__name__} of {type(t).__module__}; leave out ToTensor (the "
+                "data set divides by 255), and wrap others, PerImage(...)"
+            )
         if t.generator is not None:
-            raise ValueError(f"{name}: has a generator; give the outermost Compose one")
+            raise ValueError(
+                f"transforms[{i}]: has a generator; give it to the outermost Compose"
+            )
     return value
 
 
@@ -230,10 +234,10 @@ def colors_first(transforms: Sequence) -> Sequence:
     """Whole-batch transforms, those that need colours before any that normalizes."""
     for i, t in enumerate(transforms):
         if t.colors and any(s.normalizes for s in transforms[:i]):
-            words = (
-                f"{type(t).__name__} needs colours from 0 to 1; put Normalize behind"
+            raise ValueError(
+                f"transforms[{i}]: {type(t).__name__} needs colours from 0 to 1; put "
+                "Normalize behind it"
             )
-            raise ValueError(f"transforms[{i}]: {words} it")
     return transforms
 
 
@@ -338,8 +342,9 @@ def labels(name: str, y: object, n: int) -> torch.Tensor:
 def floats(name: str, x: object) -> torch.Tensor:
     """A tensor of floats."""
     fits = isinstance(x, torch.Tensor) and x.is_floating_point()
-    got = f"{getattr(x, 'dtype', type(x).__name__)}; d2lext.batch.to_float makes floats"
-    _need(fits, name, "a tensor of floats", f"{got} of uint8", TypeError)
+    got = getattr(x, "dtype", type(x).__name__)
+    got = f"{got}; d2lext.batch.to_float makes floats of uint8"
+    _need(fits, name, "a tensor of floats", got, TypeError)
     return x
 
 
@@ -391,18 +396,14 @@ def targets(y: object, pred: torch.Tensor) -> torch.Tensor:
     Those are floats of the shape of pred, such as one-hot or mixed labels. Skip values
     on a GPU: reading them would make every step wait for it.
     """
-    shape, fits = tuple(pred.shape), pred.ndim >= 2 and pred.shape[1] >= 2
-    wanted = "outputs (n, classes), of two classes or more"
+    shape, wanted = tuple(pred.shape), "outputs (n, classes), of two classes or more"
+    fits = pred.ndim >= 2 and shape[1] >= 2
     _need(fits, "net", wanted, f"{shape}; its accuracy is not defined")
-    tensor, index, classes = (
-        isinstance(y, torch.Tensor),
-        shape[:1] + shape[2:],
-        shape[1],
-    )
-    soft = tensor and y.is_floating_point()
-    wanted = f"class indices, integers of shape {index}, or their probabilities, floats"
-    fits = tensor and y.shape == (shape if soft else index)
-    _need(fits, "y", f"{wanted} of shape {shape}", _kind(y))
+    index, classes = shape[:1] + shape[2:], shape[1]
+    soft = isinstance(y, torch.Tensor) and y.is_floating_point()
+    fits = isinstance(y, torch.Tensor) and y.shape == (shape if soft else index)
+    wanted = f"class indices, integers of shape {index}, or their probabilities, "
+    _need(fits, "y", f"{wanted}floats of shape {shape}", _kind(y))
     if y.device.type != "cpu":
         return y
     low, high = (y.sum(1) if soft else y).aminmax()
@@ -420,13 +421,13 @@ def losses(l: torch.Tensor, y: torch.Tensor, loss: Callable) -> torch.Tensor:
     """What `loss` returned for labels y: one value per label."""
     index = y.shape[:1] + y.shape[2:] if y.is_floating_point() else y.shape
     got = "one for all" if l.ndim == 0 else f"shape {tuple(l.shape)}"
+    got += '; make it with reduction="none"'
     wanted = f"one value per example, shape {tuple(index)}"
-    fits, got = l.shape in (y.shape, index), f'{got}; make it with reduction="none"'
-    _need(fits, "loss", wanted, got)
-    if (index := getattr(loss, "ignore_index", -1)) >= 0:
-        words = f"ignore_index={index} leaves examples out of the loss, but not out of "
+    _need(l.shape in (y.shape, index), "loss", wanted, got)
+    if getattr(loss, "ignore_index", -1) >= 0:
         raise ValueError(
-            f"loss: {words}accuracy and counts; leave them out of the data"
+            f"loss: ignore_index={loss.ignore_index} leaves examples out of the loss, "
+            "but not out of accuracy and counts; leave them out of the data"
         )
     return l
 
@@ -459,9 +460,10 @@ def parallel(net: nn.Module, processes: int) -> int:
         for p in part.parameters()
     }
     if any(p.requires_grad and p not in shared for p in net.parameters()):
-        words = f"net: would go its own way in each of {processes} processes; wrap all "
-        words += "of it, DistributedDataParallel(net), or train it apart with "
-        raise ValueError(f"{words}sync=False")
+        raise ValueError(
+            f"net: would go its own way in each of {processes} processes; wrap all of "
+            "it, DistributedDataParallel(net), or train it apart with sync=False"
+        )
     return processes
 
 
@@ -469,9 +471,10 @@ def shares(examples: int, batches: int, processes: int) -> int:
     """Examples in the smallest of so many batches, at least one for each process."""
     smallest = examples // batches
     if smallest < processes:
-        words = f"{examples} examples in {batches} batches leave {smallest} for "
-        words += f"{processes} processes; take larger batches or fewer processes"
-        raise ValueError(f"batch_size: {words}")
+        raise ValueError(
+            f"batch_size: {examples} examples in {batches} batches leave {smallest} "
+            f"for {processes} processes; take larger batches or fewer processes"
+        )
     return smallest
 
 
@@ -480,15 +483,20 @@ def device(name: str, value: object) -> torch.device:
     try:
         return torch.empty(0, device="cpu" if value is None else value).device
     except (RuntimeError, AssertionError, TypeError) as error:
-        got = f"{value!r} ({str(error).partition(chr(10))[0]})"
-        _need(False, name, "a device of this machine, such as 'cpu'", got)
+        why = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{name}: expected a device of this machine, such as 'cpu', got {value!r} "
+            f"({why})"
+        ) from None
 
 
 def initialized(net: nn.Module) -> nn.Module:
     """A net without lazy layers that have no weights yet."""
     if any(isinstance(p, nn.UninitializedParameter) for p in net.parameters()):
-        words = "has lazy layers without weights; call net(X) once, before you "
-        raise ValueError(f"net: {words}initialise it and before you make its trainer")
+        raise ValueError(
+            "net: has lazy layers without weights; call net(X) once, before you "
+            "initialise it and before you make its trainer"
+        )
     return net
 
 
@@ -496,8 +504,10 @@ def on_device(net: nn.Module, device: torch.device) -> nn.Module:
     """A net on this kind of device."""
     first = next(net.parameters(), None)
     if first is not None and first.device.type != device.type:
-        words = f'the data go to {device}; move it first, net.to("{device}")'
-        raise ValueError(f"net: is on {first.device}, but {words}")
+        raise ValueError(
+            f"net: is on {first.device}, but the data go to {device}; move it first, "
+            f'net.to("{device}")'
+        )
     return net
 
 
@@ -505,8 +515,10 @@ def trainer_of(net: nn.Module, trainer: torch.optim.Optimizer) -> torch.optim.Op
     """An optimizer that holds some of net's weights."""
     held = {p for group in trainer.param_groups for p in group["params"]}
     if held.isdisjoint(net.parameters()):
-        words = "holds none of net's weights, so it would train another net; make it "
-        raise ValueError(f"trainer: {words}again, from net.parameters()")
+        raise ValueError(
+            "trainer: holds none of net's weights, so it would train another net; "
+            "make it again, from net.parameters()"
+        )
     return trainer
 
 

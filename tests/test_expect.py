@@ -134,7 +134,7 @@ RULES = {
         [[PerImage(nn.ReLU())]],
         [[FLIP, nn.ReLU()]],
     ),
-    r"transforms\[1\]: has a generator; give the outermost Compose one": rule(
+    r"transforms\[1\]: has a generator; give it to the outermost": rule(
         lambda value: expect.transforms(value, Transform), [], [[FLIP, OWN]]
     ),
     r"arg: expected results of one size, got \[\(8, 8\), \(8, 9\)\]": rule(
