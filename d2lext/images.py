@@ -111,9 +111,9 @@ def read_cifar10(
     competition (`train/1.png` and `trainLabels.csv`; a fifth is held out for testing).
     Only where there is none, `download` fetches the official archive.
     D2LEXT_CIFAR10=sample forces the sample, unless `root` is given; so does root
-    "sample" (a folder of that name is ./sample). Raises
-    FileNotFoundError or ValueError, naming the file and the way out, for a folder that
-    is not there and for data that is not right.
+    "sample" (a folder of that name is ./sample). Raises FileNotFoundError or
+    ValueError, naming the file and the way out, for a folder that is not there and for
+    data that is not right.
     """
     split = "train" if is_train else "test"
     if str(root or os.environ.get(VARIABLE)) == "sample":

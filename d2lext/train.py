@@ -79,7 +79,7 @@ class Config:
     mix_prob: float = _field(1.0, "fraction of mixed batches", expect.number, 0, 1)
     plain_epochs: int = _field(0, "last epochs, without mixing", expect.integer, 0)
     num_train: int | None = _field(None, "training images; None: all", expect.integer)
-    num_val: int = _field(0, "training images to hold out", expect.integer, 0)
+    num_val: int = _field(0, "images to hold out", expect.integer, 0)
     amp: bool | None = None
 
     def __post_init__(self) -> None:
@@ -385,7 +385,7 @@ def _run_all(args: argparse.Namespace, device: torch.device, command: str) -> No
         keys += ["data", "train_images", "test_images"]
         results = processes.first(Results, args.results, command, keys)
     for config in configs:
-        *_, about = processes.everywhere(_choose, config, *halves)
+        about = processes.everywhere(_choose, config, *halves)[-1]
         wanted = dataclasses.asdict(config) | about
         claim = processes.first(results.claim, wanted) if results else "free"
         if claim == "free":

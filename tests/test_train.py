@@ -153,6 +153,16 @@ def test_mixing_is_part_of_the_config() -> None:
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(nets, 2))
 
 
+def test_classes_can_weigh_more_in_the_loss() -> None:
+    plain, even, heavy = (
+        train(changed(epochs=1), weight=weight)
+        for weight in (None, torch.ones(10), torch.tensor([9.0] + 9 * [1.0]))
+    )
+    assert torch.equal(flat(plain.net), flat(even.net))
+    assert heavy.run["loss"][0] > plain.run["loss"][0]
+    assert heavy.run["weight"] == [9.0] + 9 * [1.0] and "weight" not in plain.run
+
+
 def test_the_last_epochs_are_plain() -> None:
     mixed, half, plain = (
         train(changed(epochs=2, mixup_alpha=0.5, plain_epochs=n)) for n in range(3)
