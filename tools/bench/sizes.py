@@ -1,6 +1,6 @@
 """How fast whole-batch transforms are at other sizes, beside others, side by side.
 
-    python tools/bench/sizes.py [SIDE ...]
+    python -m tools.bench.sizes [SIDE ...] [--results FILE]
 
 Images per CPU-second, on one thread, of a batch of bytes that becomes a batch of
 float32, for each transform and side of the images (32, 64, 128 and 224): ours,
@@ -8,14 +8,18 @@ torchvision's v2 on one tensor after the other, and kornia's with a draw for eac
 if it is installed. Rounds alternate, and the median counts.
 """
 
+import argparse
+import importlib.metadata
+import json
 import statistics
-import sys
 import time
+from pathlib import Path
 
 import torch
 from torchvision.transforms import v2
 
 from d2lext import batch
+from d2lext.runs import hardware
 
 ROUNDS, SECONDS = 5, 0.3
 MEAN, STD = (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)
@@ -72,23 +76,39 @@ def rate(augment, X: torch.Tensor) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sides", nargs="*", type=int, default=(32, 64, 128, 224))
+    parser.add_argument("--results", type=Path)
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    for side in map(int, sys.argv[1:] or (32, 64, 128, 224)):
+    runs = []
+    print(f"{'':24}{'ours':>12}{'torchvision':>12}{'kornia':>12}  ratios")
+    for side in args.sides:
         X = torch.randint(0, 256, (128, 3, side, side), dtype=torch.uint8)
-        kornia = of_kornia(side)
-        theirs = transforms(v2, side)
-        print(f"{side} pixels{'ours':>18}{'torchvision':>14}{'kornia':>10}  ratios")
+        one, whole = transforms(v2, side), of_kornia(side)
         for name, ours in transforms(batch, side).items():
             first = name in ("erasing", "normalize")
-            runs = [lambda X, f=ours: batch.to_float(f(X))]
-            runs.append(one_by_one(theirs[name], first))
-            if name in kornia:
-                runs.append(lambda X, f=kornia[name]: f(batch.to_float(X)))
-            rounds = [[rate(run, X) for run in runs] for _ in range(ROUNDS)]
+            ways = {
+                "ours": lambda X, f=ours: batch.to_float(f(X)),
+                "torchvision": one_by_one(one[name], first),
+            }
+            if name in whole:
+                ways["kornia"] = lambda X, f=whole[name]: f(batch.to_float(X))
+            rounds = [[rate(way, X) for way in ways.values()] for _ in range(ROUNDS)]
             rates = [statistics.median(r) for r in zip(*rounds, strict=True)]
-            ratios = " ".join(f"{rates[0] / r:7.2f}" for r in rates[1:])
+            ratios = "".join(f"{rates[0] / r:8.2f}" for r in rates[1:])
             words = "".join(f"{r:12,.0f}" for r in rates)
-            print(f"  {name:15}{words}{'' if name in kornia else 10 * ' '}  {ratios}")
+            print(f"{side:4} {name:19}{words:36}{ratios}", flush=True)
+            rates = dict(zip(ways, map(round, rates), strict=True))
+            runs.append({"side": side, "transform": name} | rates)
+    if args.results:
+        about = hardware(torch.device("cpu"))
+        if "kornia" in runs[0]:
+            about["kornia"] = importlib.metadata.version("kornia")
+        lines = ",\n".join(map(json.dumps, runs))
+        command = f"python -m tools.bench.sizes --results {args.results}"
+        head = json.dumps({"command": command} | about)[:-1]
+        args.results.write_text(f'{head}, "runs": [\n{lines}\n]}}\n')
 
 
 if __name__ == "__main__":
