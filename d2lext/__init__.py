@@ -24,8 +24,8 @@ _environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 _NAMES = {
     **NAMES,
-    "bench": "workbench",
-    "explore": "sliders",
+    "bench": "widgets.workbench",
+    "explore": "widgets.sliders",
     "data_path": "images",
     "check": "course.exercises",
 }

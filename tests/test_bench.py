@@ -24,8 +24,8 @@ from d2lext.compare import augmentations
 from d2lext.images import read_sample
 from d2lext.runs import read_runs
 from d2lext.train import Config
-from d2lext.workbench import command, half_width
-from d2lext.worker import WORKER
+from d2lext.widgets.workbench import command, half_width
+from d2lext.widgets.worker import WORKER
 
 PATIENCE_S = 300
 

@@ -13,7 +13,7 @@ from torchvision import transforms as OLD
 from torchvision.transforms import v2
 
 import d2lext as d2l
-from d2lext import codeline
+from d2lext.widgets import codeline
 
 B = v2.InterpolationMode
 LINES = [

@@ -62,7 +62,7 @@ told = {}
 from d2lext import apply
 told["from import"] = apply is d2l.apply
 told["apply"] = d2l.apply is d2l.flip.apply and d2l.apply.__module__ == "d2lext.flip"
-told["explore"] = d2l.explore is d2l.sliders.explore
+told["explore"] = d2l.explore.__module__ == "d2lext.widgets.sliders"
 told["light"] = "d2l.torch" not in sys.modules
 
 from IPython.core.completer import provisionalcompleter

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2lext.sheet import GAP, contact_sheet, plain
+from d2lext.widgets.sheet import GAP, contact_sheet, plain
 
 GRAY = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
 BYTES = (GRAY // 257).astype(np.uint8)

@@ -19,8 +19,8 @@ from torchvision.transforms import v2
 
 import d2lext as d2l
 from d2lext import batch
-from d2lext.sheet import BUDGET, GAP, contact_sheet, plain
-from d2lext.sliders import seeded
+from d2lext.widgets.sheet import BUDGET, GAP, contact_sheet, plain
+from d2lext.widgets.sliders import seeded
 
 
 @pytest.fixture(scope="module")

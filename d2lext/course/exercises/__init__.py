@@ -22,7 +22,7 @@ import torch
 from IPython.display import display
 from IPython.utils.capture import capture_output
 
-from d2lext.sliders import seeded
+from d2lext.widgets.sliders import seeded
 
 NAMES = "flip crop color compose cifar10 batch multi_gpu compare mixup questions"
 LESSONS = {f"{number}.1": name for number, name in enumerate(NAMES.split(" "), 1)}

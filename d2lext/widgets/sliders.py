@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
-from d2lext import codeline, expect, sheet
+from d2lext import expect
 from d2lext.augment import Transform
 from d2lext.places import PACKAGE
+from d2lext.widgets import codeline, sheet
 
 SLIDER_STEPS = 20
 MAX_SEED = 10**9

@@ -17,13 +17,14 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 from PIL import Image
 
-from d2lext import batch, expect, mixup, sheet
+from d2lext import batch, expect, mixup
 from d2lext.compare import PARTS, augmentations, difference
 from d2lext.images import read_sample
 from d2lext.runs import final, read_runs, record_run, runs_file
-from d2lext.sliders import TIP, seeded
 from d2lext.train import Config
-from d2lext.worker import WORKER
+from d2lext.widgets import sheet
+from d2lext.widgets.sliders import TIP, seeded
+from d2lext.widgets.worker import WORKER
 
 NUM_VAL = 1000  # all there are
 PART = (0, 1, 0.5, 0.05)
