@@ -52,8 +52,12 @@ def test_packages(tmp_path, monkeypatch) -> None:
     (tmp_path / "~orch-2.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     assert "~orch-2.0.dist-info is left of a package" in doctor.packages(None)[1]
+    monkeypatch.setattr(doctor, "LAB", "no-lab")
+    mark, words = doctor.packages()
+    assert mark == WITHOUT and "no-lab missing; pip install no-lab; " in words
     monkeypatch.setattr(doctor, "NEEDED", ("torch", "nothing-such"))
-    assert doctor.packages()[1].startswith("packages: nothing-such missing; make setup")
+    mark, words = doctor.packages()
+    assert mark == WRONG and "; pip install nothing-such no-lab; " in words
 
 
 def program(folder, name: str, says: str = "") -> str:
@@ -87,31 +91,33 @@ def test_kernels(monkeypatch, tmp_path) -> None:
     assert doctor.kernel()[0] == WRONG
 
 
-def test_gpus(monkeypatch, tmp_path) -> None:
-    """Without one: a GPU's first kernel is what may fail, and is replaced here."""
-
-    def first_kernel(*shape, device):
-        raise RuntimeError("no kernel image is available\nfor this device")
-
+def test_no_gpu(monkeypatch, tmp_path) -> None:
+    """Apple's GPU is named, and one that only NVIDIA's program sees."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(multi_gpu, "bf16_is_fast", lambda device: False)
-    devices = [torch.device("cpu")]
-    monkeypatch.setattr(multi_gpu, "try_all_gpus", lambda: devices)
-    assert "; no GPU that lessons can use; trains in float32" in doctor.device()[1]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert "; no GPU that lessons can use; trains in " in doctor.device()[1]
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert "Apple's GPU is not used" in doctor.device()[1]
     program(tmp_path, "nvidia-smi", "Quadro K2000")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     mark, words = doctor.device()
-    assert mark == WRONG and "Quadro K2000 cannot be used" in words
-    devices[0] = torch.device("cuda", 0)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla P100")
-    monkeypatch.setattr(torch, "ones", lambda n, device: torch.zeros(n))
-    assert doctor.device() == (FINE, "GPU: Tesla P100; trains in float32")
-    monkeypatch.setattr(torch, "ones", first_kernel)
+    assert mark == WRONG and "Quadro K2000 cannot be used: is its driver" in words
+
+
+def test_gpus(monkeypatch) -> None:
+    """One that is counted, but is not there, fails as one that is too old does."""
+    last = torch.cuda.device_count()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: last + 1)
+    multi_gpu._computes.cache_clear()
     mark, words = doctor.device()
-    assert mark == WRONG and "P100 cannot be used: no kernel image is avail" in words
-    assert "CUDA_VISIBLE_DEVICES=" in words and "\n" not in words
+    assert mark == WRONG and words.startswith(f"GPU: cuda:{last} is not used: ")
+    assert "previous-versions" in words and "\n" not in words
+    gpus = [torch.device("cuda", i) for i in range(last + 1)]
+    monkeypatch.setattr(multi_gpu, "try_all_gpus", lambda: gpus)
+    monkeypatch.setattr(multi_gpu, "bf16_is_fast", lambda device: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", str)
+    names = ", ".join(map(str, gpus))
+    assert doctor.device() == (FINE, f"GPU: {names}; trains in float32")
 
 
 def test_memory_of_a_container(tmp_path) -> None:
@@ -149,7 +155,14 @@ def test_a_check_that_fails_is_a_finding() -> None:
     def broken():
         raise RuntimeError("no driver")
 
-    assert list(doctor.diagnose((broken, doctor.python))) == [
+    def kernel():
+        raise ModuleNotFoundError(name="nothing_such")
+
+    assert list(doctor.diagnose((broken, kernel, doctor.python))) == [
         (WRONG, "broken: RuntimeError: no driver"),
+        (
+            WITHOUT,
+            "kernel: not looked at, nothing_such is missing; pip install nothing_such",
+        ),
         doctor.python(),
     ]

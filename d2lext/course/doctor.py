@@ -11,16 +11,17 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from d2lext.places import CHECKOUT, DATA, print_any_name
 
-SETUP = "make setup" if CHECKOUT else "pip install --upgrade 'd2lext[lab]'"
 LOCK = CHECKOUT / "requirements.lock" if CHECKOUT else None
-NEEDED = ("torch", "torchvision", "matplotlib", "pillow", "ipywidgets", "jupyterlab")
+NEEDED = ("torch", "torchvision", "matplotlib", "pillow", "ipywidgets")
 DISK, MEMORY = 1.0, 1.5  # GB: for CIFAR-10 and its archive, twice over; for a lesson
 FINE, WITHOUT, WRONG = "OK", "--", "!!"
+LAB = "jupyterlab"  # a hub, Colab and Kaggle have their own
 Finding = tuple[str, str]
 
 
@@ -44,11 +45,13 @@ def packages(lock: Path | None = LOCK) -> Finding:
             )  # Python imports the first
         else:
             also += f"; {getattr(d, '_path', d)} is left of a package, delete it"
-    if missing := [name for name in NEEDED if name not in found]:
-        return WRONG, f"packages: {', '.join(missing)} missing; {SETUP}{also}"
+    if missing := [name for name in (*NEEDED, LAB) if name not in found]:
+        words = f"packages: {', '.join(missing)} missing"
+        mark = WITHOUT if missing == [LAB] else WRONG
+        return mark, f"{words}; pip install {' '.join(missing)}{also}"
     if not lock:
         return FINE, f"packages: {len(found)}{also}"
-    without = r"nvidia|cuda|triton|#" if Path(".venv/.cpu").exists() else "#"
+    without = r"nvidia|cuda|triton|#" if (lock.parent / ".venv/.cpu").exists() else "#"
     try:
         lines = filter(None, lock.read_text(encoding="utf-8").splitlines())
         wanted = [Requirement(x) for x in lines if not re.match(without, x)]
@@ -94,25 +97,23 @@ def device() -> Finding:
 
     from d2lext.multi_gpu import bf16_is_fast, try_all_gpus
 
-    devices, smi, names = try_all_gpus(), shutil.which("nvidia-smi"), ""
-    shown, why = f"CPU: {torch.get_num_threads()} threads", "is its driver too old?"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        devices = try_all_gpus()
     fast = "bfloat16" if bf16_is_fast(devices[0]) else "float32"
-    if devices[0].type == "cuda":
-        names = ", ".join(map(torch.cuda.get_device_name, devices))
-        try:
-            for gpu in devices:
-                torch.ones(2, device=gpu).sum().item()
-            return FINE, f"GPU: {names}; trains in {fast}"
-        except RuntimeError as error:
-            why = str(error).partition("\n")[0]
-    elif smi and "CUDA_VISIBLE_DEVICES" not in os.environ:  # what NVIDIA's program sees
+    gpus = [device for device in devices if device.type == "cuda"]
+    if len(gpus) < torch.cuda.device_count():
+        return WRONG, "GPU: " + "; ".join(str(w.message) for w in said)
+    if gpus:
+        names = ", ".join(map(torch.cuda.get_device_name, gpus))
+        return FINE, f"GPU: {names}; trains in {fast}"
+    smi, shown = shutil.which("nvidia-smi"), f"CPU: {torch.get_num_threads()} threads"
+    if smi and "CUDA_VISIBLE_DEVICES" not in os.environ:  # what NVIDIA's program sees
         command = [smi, "--query-gpu=name", "--format=csv,noheader"]
         how = {"capture_output": True, "text": True, "timeout": 20}
-        names = ", ".join(subprocess.run(command, **how).stdout.splitlines())
-    if names:
-        how = "CUDA_VISIBLE_DEVICES= (empty) trains on the CPU; other PyTorches are on"
-        words = f"GPU: {names} cannot be used: {why} {how} pytorch.org/get-started"
-        return WRONG, words
+        if names := ", ".join(subprocess.run(command, **how).stdout.splitlines()):
+            words = f"GPU: {names} cannot be used: is its driver too old?"
+            return WRONG, f"{words} Other PyTorches are on pytorch.org/get-started"
     apple = ", Apple's GPU is not used" if torch.backends.mps.is_available() else ""
     return WITHOUT, f"{shown}; no GPU that lessons can use{apple}; trains in {fast}"
 
@@ -182,6 +183,9 @@ def diagnose(checks: tuple[Callable[[], Finding], ...] = CHECKS) -> Iterator[Fin
     for check in checks:
         try:
             yield check()
+        except ModuleNotFoundError as error:
+            words = f"{check.__name__}: not looked at, {error.name} is missing"
+            yield WITHOUT, f"{words}; pip install {error.name}"
         except Exception as error:
             yield WRONG, f"{check.__name__}: {type(error).__name__}: {error}"
 
