@@ -1,6 +1,6 @@
-"""Each check against right answers of several kinds, and against wrong ones.
+"""Each check judges right answers of several kinds, and wrong ones.
 
-The answers are in answers.txt; what they are made of is defined here.
+The answers are in answers.txt; this module defines the functions that they use.
 """
 
 import importlib
@@ -34,7 +34,7 @@ USED = (itertools, time, RandomCrop)  # in answers.txt
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch) -> None:
-    """A busy machine may take its time."""
+    """Allow for a busy machine."""
     monkeypatch.setattr(exercises, "LIMIT", 120)
 
 
@@ -47,7 +47,7 @@ def order(n, seed):
 
 
 def seeding(seed):
-    """Seed the generator that the whole program draws from, which no answer should."""
+    """Seed the global generator, as no answer should."""
     return torch.manual_seed(seed)
 
 
@@ -60,7 +60,7 @@ def twice(drawn):
 
 
 def opposite(drawn, total):
-    """The second half is what the first half lacks."""
+    """Draws whose second half complements the first to the total."""
     half = len(drawn) // 2
     return torch.cat([drawn[: len(drawn) - half], total - drawn[:half]])
 
@@ -78,7 +78,7 @@ def width_for_height(X):
 
 
 def cropped(X, size, rows, columns):
-    """Crops (n, 3, size, size) that begin at rows and columns, (n,) or (n, 3)."""
+    """Crops (n, 3, size, size) that start at rows and columns, (n,) or (n, 3)."""
     n, c, _, w = X.shape
     rows, columns = (
         torch.as_tensor(k).reshape(n, -1).expand(n, c) for k in (rows, columns)
@@ -93,7 +93,7 @@ def draw(X, size, axis, shape=None, low=0, high=1, **how):
 
 
 def crop(X, size, rows, columns=None):
-    """A crop by functions of X, size and the axis that draw where it begins."""
+    """A crop whose start `rows` and `columns` draw, given X, size and the axis."""
     return cropped(X, size, rows(X, size, 2), (columns or rows)(X, size, 3))
 
 
@@ -103,7 +103,7 @@ def crop_diagonal(X, size):
 
 
 def crop_in_a_chain(X, size):
-    """The column of an image is drawn with the row of the next."""
+    """One draw gives the column of an image and the row of the next."""
     places = torch.tensor(X.shape[2:]) - size + 1
     return cropped(X, size, *(torch.rand(len(X) + 1).unfold(0, 2, 1) * places).long().T)
 
@@ -131,7 +131,7 @@ def stacked_views(net, X):
 
 
 def held_out(y, per_class, order):
-    """Of each class the first ones of an order."""
+    """The first `per_class` images of each class in an order."""
     return torch.cat([order[y[order] == k][:per_class] for k in y.unique()])
 
 
@@ -142,7 +142,7 @@ def held_out_np(y, per_class, seed):
 
 
 def held_out_by(y, pick):
-    """From each class the images at pick(size)."""
+    """The images of each class at the positions pick(size)."""
     classes = [(y == k).nonzero().flatten() for k in y.unique()]
     return torch.cat([c[pick(len(c))] for c in classes])
 
@@ -160,7 +160,7 @@ def half_exactly(n):
 
 
 def in_blocks(n, seed):
-    """Neighbours stay together."""
+    """An order of the indices in which pairs of neighbours stay together."""
     blocks = torch.arange(n).split(2)
     return torch.cat([blocks[i] for i in order(len(blocks), seed)])
 
@@ -170,7 +170,7 @@ TEN = [{"lr": 0.001 * (k + 1), "test_acc": [0.5]} for k in range(10)]
 
 
 def tried(*held, accs=(0.98, 0.97, 0.96, 0.97, 0.98), seeds=range(10, 15), **changed):
-    """Runs on held-out images, by default of one policy, and then its confirmation."""
+    """Runs on held-out images, one for each of `held`, and then a confirmation."""
     run = BEST | {"policy": "flip+rescale"} | changed
     first = run | {"num_val": 1000, "seed": 0, "test_acc": [0.9]}
     return [first | more for more in held or ({},)] + [
@@ -206,7 +206,7 @@ def f1(guess, truth):
 
 
 def answers() -> list:
-    """The answers of answers.txt: exercise, key, function."""
+    """The exercise, key and function of each line in answers.txt."""
     found = []
     for part in Path(__file__).with_name("answers.txt").read_text().split("\n\n")[1:]:
         head, *lines = part.splitlines()
@@ -235,7 +235,7 @@ def cell(id: str, tag: str) -> str:
 
 
 def function(source: str) -> object:
-    """The one function that a cell defines, beside its import lines."""
+    """The only function that a cell defines."""
     space: dict = {"torch": torch, "F": F, "content": content, "d2l": d2lext}
     exec(source.replace("d2l.check", "(lambda *args: None)"), space)
     (found,) = (v for v in space.values() if callable(v) and _is_of(v, source))
@@ -252,14 +252,14 @@ def test_the_lessons_solution_is_right(id) -> None:
 
 
 @pytest.mark.parametrize("id", LESSONS)
-def test_the_lessons_stub_is_not_answered_yet(id) -> None:
+def test_the_lessons_stub_is_unanswered(id) -> None:
     found = verdict(id, function(cell(id, "answer")))
     assert str(found) == f"{id}: not answered yet." and found.key == "unanswered"
 
 
 @pytest.mark.parametrize("id", LESSONS)
 def test_cells_of_an_exercise(id) -> None:
-    """The verdict is stored as data, and the solution shows none beside it."""
+    """The check stores its verdict as data, and the solution stores none."""
     names = {function(cell(id, kind)).__name__ for kind in ("answer", "solution")}
     assert len(names) == 2
     slug = id.replace(".", "-")
@@ -272,7 +272,7 @@ def test_cells_of_an_exercise(id) -> None:
 
 
 def open_questions() -> list:
-    """The cells of exercises that are answered in words, lesson by lesson."""
+    """The answer and solution cells of all exercises that ask for text."""
     found = []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         cells = {c.id: c for c in nbformat.read(path, as_version=4).cells}
@@ -312,7 +312,7 @@ def test_another_right_answer_is_right(id, key, answer) -> None:
 
 
 @pytest.mark.parametrize(("id", "key", "answer"), WRONG)
-def test_a_wrong_answer_gets_the_hint_that_fits(id, key, answer) -> None:
+def test_a_wrong_answer_gets_its_hint(id, key, answer) -> None:
     _, found, words = verdict(id, answer)
     assert found == key, words
     assert words.startswith("not yet: ") and "{" not in words
@@ -332,7 +332,7 @@ def test_every_hint_is_reached() -> None:
         (..., "unanswered"),
         (lambda *args: ..., "unanswered"),
         (lambda *args: None, "none"),
-        (3, "type"),
+        (3, "function"),
         (lambda a, b, c, d, e: 1, "raised"),
         (lambda *args: 1 / 0, "raised"),
         (lambda *args: exit(), "raised"),
@@ -340,7 +340,7 @@ def test_every_hint_is_reached() -> None:
         (lambda *args: float("nan"), "type"),
     ],
 )
-def test_nothing_is_raised_into_the_readers_face(id, answer, key) -> None:
+def test_check_raises_nothing(id, answer, key) -> None:
     assert verdict(id, answer).key == key
 
 
@@ -349,7 +349,7 @@ def forever(X):
         torch.rand(1)
 
 
-def test_an_answer_that_does_not_end_is_ended(monkeypatch) -> None:
+def test_an_endless_answer_is_stopped(monkeypatch) -> None:
     monkeypatch.setattr(exercises, "LIMIT", 0.2)
     before = threading.active_count()
     assert verdict("1.1", forever).key == "slow"
@@ -361,7 +361,7 @@ def test_an_answer_that_does_not_end_is_ended(monkeypatch) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_an_answer_that_cannot_be_ended(monkeypatch) -> None:
+def test_an_answer_that_cannot_be_stopped(monkeypatch) -> None:
     monkeypatch.setattr(exercises, "LIMIT", 0.2)
     end = threading.Event()
     assert verdict("1.1", lambda X: end.wait(30)).key == "endless"
@@ -374,7 +374,7 @@ def loud(X):
 
 
 def test_check_prints_one_line(capsys) -> None:
-    """And before it what the answer prints in its first, small call."""
+    """The output of the answer's first, small call stands before it."""
     d2lext.check(1.1, loud)
     d2lext.check("1.1", ...)
     d2lext.check("0.7", flip_np)
@@ -382,7 +382,7 @@ def test_check_prints_one_line(capsys) -> None:
     first, *lines = capsys.readouterr().out.splitlines()
     assert int(first) < 10 and lines[0].startswith("1.1: right: ")
     assert lines[1] == "1.1: not answered yet."
-    assert lines[2].startswith("0.7: there is no such exercise; there are 1.1, ")
+    assert lines[2].startswith("0.7: no exercise has this number. Choose from 1.1, ")
     assert len(lines) == 4
 
 

@@ -56,8 +56,8 @@ def test_an_exercise_answered_wrong_then_right(lesson_01: Lesson) -> None:
     check = lesson_01.said("check-1-1")
     expect(check).to_have_text("1.1: not answered yet.")
     for source, words in (
-        ("return X.flip(2)", "1.1: not yet: the rows run backwards"),
-        ("return X[:, :, ::-1]", "1.1: not yet: raised"),
+        ("return X.flip(2)", "1.1: not yet: your function reverses the rows"),
+        ("return X[:, :, ::-1]", "1.1: not yet: your function raised"),
         ("return X[..., list(range(X.shape[-1]))[::-1]]", "1.1: right: "),
     ):
         lesson_01.write("answer-1-1", f"def my_flip(X):\n    {source}")

@@ -1,9 +1,10 @@
 """Tell a learner whether the answer to an exercise is right, and if not, why.
 
 `check(id, answer)` tries the answer on a small case first, and then on many random
-ones. It looks at behaviour, never at the text of the answer: values, statistics over
-many draws, independence across the batch and between calls, and whether the input or
-the random state were changed. Each lesson has a module here with its words and check.
+ones. It tests behaviour and never reads the answer's source: values, statistics over
+many draws, independence across the batch and between calls, and whether the answer
+changed its input or the random state. Each lesson has a module here with its words and
+its check.
 """
 
 import contextlib
@@ -28,31 +29,35 @@ NAMES = "flip crop color compose cifar10 batch multi_gpu compare mixup questions
 LESSONS = {f"{number}.1": name for number, name in enumerate(NAMES.split(" "), 1)}
 LIMIT = 10.0  # seconds for one check
 SIGMAS = 6  # a right answer fails by chance once in 10**9 times
-N = 3000  # images that statistics are taken over
+N = 3000  # images for statistics
 
-# What is said of mistakes that occur in every exercise, by their keys.
+# The words for mistakes that any exercise can meet, by key.
 ANY = {
     "unanswered": "not answered yet.",
-    "none": "returned None. Is a return missing?",
-    "type": "should return {wanted}, got {got}.",
-    "shape": "should return shape {wanted}, got {got}.",
-    "raised": "raised {error}. It was called with {called}.",
-    "written": "the input was changed. Work on a copy, or on new tensors.",
-    "slow": "took longer than {limit:.0f} s, and was stopped.",
-    "endless": "took longer than {limit:.0f} s and does not stop: restart the kernel.",
-    "mask": "that is a mask of True and False; return the indices.",
-    "range": "indices should be from 0 to {last}; found {found}.",
-    "many": "more than {most} indices come out. Does it end?",
-    "other": "the values are wrong; compare a small case with one made by hand.",
-    "frozen": "two calls in a row draw the same. Draw in the function, without a seed.",
-    "seeds": "it seeds the generator of the whole program. Take no seed, or its "
-    "own generator: torch.Generator().manual_seed(...).",
-    "pattern": "the draws depend on each other: one tells another. Draw each anew.",
+    "function": "pass the function itself, without calling it; got {got}.",
+    "none": "your function returned None. Is a return statement missing?",
+    "type": "your function should return {wanted}; got {got}.",
+    "shape": "the result should have shape {wanted}; got {got}.",
+    "raised": "your function raised {error}. It was called with {called}.",
+    "written": "your function changed its input. Work on a copy, or on new tensors.",
+    "slow": "your function took longer than {limit:.0f} s and was stopped.",
+    "endless": "your function took longer than {limit:.0f} s and cannot be stopped. "
+    "Restart the kernel.",
+    "mask": "your function returned a mask of True and False. Return indices instead.",
+    "range": "the indices should lie from 0 to {last}; yours run from {found}.",
+    "many": "your function returned more than {most} indices. Does it ever stop?",
+    "other": "the values are wrong. Work out a small example by hand and compare.",
+    "frozen": "two calls in a row drew the same values. Draw anew in each call, "
+    "without a fixed seed.",
+    "seeds": "your function seeds a global random generator. Use no seed, or seed a "
+    "generator of its own: torch.Generator().manual_seed(...).",
+    "pattern": "the draws are not independent: some predict others. Draw each "
+    "separately.",
 }
 
 
 class AnswerError(Exception):
-    """A mistake, by its key in the tables of words."""
+    """A mistake in an answer; `key` finds its words in WORDS or ANY."""
 
     def __init__(self, key: str, **values: object) -> None:
         super().__init__(key)
@@ -60,7 +65,7 @@ class AnswerError(Exception):
 
 
 class Verdict(NamedTuple):
-    """What a check found: "right" or the key of a mistake, and the words for it."""
+    """The result of a check: "right" or the key of a mistake, and its words."""
 
     id: str
     key: str
@@ -72,25 +77,27 @@ class Verdict(NamedTuple):
     __repr__ = __str__
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        """The line, and as its metadata, which notebooks store, the verdict as data."""
+        """The line to print, with the verdict as metadata that notebooks store."""
         stored = {"exercise": self.id, "verdict": self.key}
         return {"text/plain": str(self)}, {"d2lext": stored}
 
 
 def check(id: str | float, answer: object) -> None:
-    """Show whether `answer` solves exercise `id`: not yet, wrong and why, or right.
+    """Print whether `answer` solves exercise `id`, and what is wrong if it does not.
 
-    Takes at most 10 s, leaves the random generators as they were, and raises nothing,
-    whatever the answer does. What it prints in its first call alone is shown.
+    A check takes at most 10 s, restores the random generators, and never raises.
+    Only what `answer` prints in its first call is shown.
     """
     display(verdict(id, answer))
 
 
 def verdict(id: str | float, answer: object) -> Verdict:
-    """What `check` shows."""
+    """The verdict that `check` prints."""
     if (id := str(id)) not in LESSONS:
         known = ", ".join(LESSONS)
-        return Verdict(id, "unknown", f"there is no such exercise; there are {known}.")
+        return Verdict(
+            id, "unknown", f"no exercise has this number. Choose from {known}."
+        )
     lesson = importlib.import_module(f"{__name__}.{LESSONS[id]}")
     wrong = _tried(lesson.check, answer)
     if wrong is None:
@@ -104,7 +111,7 @@ def _tried(test: Callable, function: object) -> AnswerError | None:
     if function is ...:
         return AnswerError("unanswered")
     if not callable(function):
-        return AnswerError("type", wanted="a function", got=kind(function))
+        return AnswerError("function", got=kind(function))
     found: list[AnswerError | None] = []
 
     def run() -> None:
@@ -113,19 +120,19 @@ def _tried(test: Callable, function: object) -> AnswerError | None:
             found.append(None)
         except AnswerError as wrong:
             found.append(wrong)
-        except BaseException as error:  # SystemExit too: nothing may reach the reader
-            found.append(_raised(error, "what it should be able to take"))
+        except BaseException as error:  # SystemExit, too: nothing may reach the learner
+            found.append(_raised(error, "valid arguments"))
 
-    # Seeded anew at each check, from the system: fresh inputs, and the reader's own
-    # generators undisturbed.
+    # The system's seed gives fresh inputs at each check, and `seeded` restores the
+    # learner's own generators afterwards.
     seed = random.SystemRandom().randrange(2**31)
     with seeded(seed), contextlib.ExitStack() as after_first:
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         try:
             thread.join(LIMIT)
-        finally:  # the kernel's interrupt comes here too
-            if late := thread.is_alive():  # Python can be stopped, a call into C cannot
+        finally:  # an interrupt of the kernel ends up here, too
+            if late := thread.is_alive():  # stops Python code, but no call into C
                 end, id = ctypes.py_object(SystemExit), ctypes.c_ulong(thread.ident)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(id, end)
                 thread.join(1)
@@ -143,7 +150,7 @@ class Answer:
 
     def __call__(self, *args: object) -> object:
         before = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
-        torch.rand(1), np.random.rand(), random.random()  # no call begins as another
+        torch.rand(1), np.random.rand(), random.random()  # no two calls start alike
         seed, start = torch.initial_seed(), _states()
         try:
             result = self.function(*args)
@@ -159,7 +166,7 @@ class Answer:
         for old, new in zip(before, args, strict=True):
             if isinstance(old, torch.Tensor) and not torch.equal(old, new):
                 raise AnswerError("written")
-        # Calls that begin differently and end alike have seeded in between.
+        # Calls that start in different states and end in the same one have seeded.
         ends = _states() - start
         if torch.initial_seed() != seed or ends & self.ends:
             raise AnswerError("seeds")
@@ -167,7 +174,7 @@ class Answer:
         return result
 
     def tensor(self, *args: object, shape: tuple[int, ...]) -> torch.Tensor:
-        """What it returns, if that is a tensor of this shape."""
+        """Call the answer; it must return a tensor of this shape."""
         result = self(*args)
         if not isinstance(result, torch.Tensor):
             raise AnswerError("type", wanted="a tensor", got=kind(result))
@@ -176,17 +183,19 @@ class Answer:
         return result.detach()
 
     def indices(self, *args: object, n: int) -> list[int]:
-        """What it returns, as a list of integers from 0 to n - 1."""
+        """Call the answer; it must return indices from 0 to n - 1, as any iterable."""
         found, most = self(*args), 3 * n + 100
         if isinstance(found, torch.Tensor | np.ndarray):
             found = found.tolist()
         try:
-            found = list(itertools.islice(found, most + 1))  # it may have no end
+            found = list(itertools.islice(found, most + 1))  # it may be endless
             if found and all(isinstance(i, bool | np.bool_) for i in found):
                 raise AnswerError("mask")
             found = [operator.index(i) for i in found]
         except TypeError:
-            raise AnswerError("type", wanted="indices", got=kind(found)) from None
+            raise AnswerError(
+                "type", wanted="a list of indices", got=kind(found)
+            ) from None
         if len(found) > most:
             raise AnswerError("many", most=most)
         if found and not 0 <= min(found) <= max(found) < n:
@@ -214,30 +223,32 @@ def _shown(value: object) -> str:
 
 
 def kind(value: object) -> str:
-    """A value's type, for a reader."""
+    """A value's type in words."""
     if isinstance(value, torch.Tensor):
         return f"a tensor {value.dtype}".replace("torch.", "of ")
+    if isinstance(value, list) and value:
+        return "a list of " + ", ".join(sorted({type(v).__name__ for v in value}))
     return type(value).__name__
 
 
 def integers(low: int, high: int, count: int = 1) -> list[int]:
-    """Integers from low to high, drawn, and all different."""
+    """Different random integers from low to high, inclusive."""
     return (low + torch.randperm(high - low + 1)[:count]).tolist()
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether all values are equal, but for rounding."""
+    """Whether all values agree up to rounding."""
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-5)
 
 
 def refuse(key: str, wrong: object, **values: object) -> None:
-    """Raise a mistake where it was made."""
+    """Raise the mistake `key` if `wrong` is true."""
     if wrong:
         raise AnswerError(key, **values)
 
 
 def match(found: torch.Tensor, right: torch.Tensor, mistakes: dict) -> None:
-    """Raise the mistake among whose values these are, unless they are right."""
+    """Raise the mistake whose values these are, or "other", unless they are right."""
     if not same(found, right):
         for key, values in mistakes.items():
             refuse(key, any(same(found, wrong) for wrong in values))
@@ -245,20 +256,20 @@ def match(found: torch.Tensor, right: torch.Tensor, mistakes: dict) -> None:
 
 
 def even(counts: torch.Tensor, expected: torch.Tensor | float | None = None) -> bool:
-    """Whether counts could be as expected (default: all equal) but for chance."""
+    """Whether chance explains how counts deviate from `expected` (default: equal)."""
     counts = counts.double()
     expected = counts.mean() if expected is None else expected
     return bool(((counts - expected).abs() < SIGMAS * expected**0.5).all())
 
 
 def patterned(*streams: torch.Tensor) -> bool:
-    """Whether draws (n,) tell others at some distance, of their own stream or another.
+    """Whether draws predict others at some distance, in their own or another stream.
 
-    (Of two calls, one behind the other, the draws of each and of both are compared.)
+    streams: draws (n,) each, such as those of two calls in a row.
     """
     z = torch.stack(streams).double()
     z = (z - z.mean(1, keepdim=True)) / z.std(1, keepdim=True)
-    n, least = z.shape[1], 300  # a distance needs as many pairs
+    n, least = z.shape[1], 300  # the fewest pairs at any distance
     spectrum = torch.fft.rfft(z, 2 * n)
     sums = torch.fft.irfft(spectrum[:, None] * spectrum.conj(), 2 * n)
     pairs = n - torch.arange(1.0, n - least)

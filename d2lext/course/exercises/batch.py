@@ -5,17 +5,18 @@ import torch
 from d2lext.course import exercises as ex
 
 WORDS = {
-    "right": "half of the images at first, then the other half, in turn.",
-    "independent": "an epoch should mirror those that the one before did not. Draw the "
-    "first from a seed of its own.",
-    "together": "within an epoch all images are mirrored or none. Mirror half.",
-    "constant": "every epoch mirrors the same images.",
-    "part": "half of the images should be mirrored, found {found}.",
-    "regular": "half of them are mirrored, but in a pattern. Draw which ones.",
-    "epochs": "epochs 0 and 1 are right, but epoch {found} repeats neither.",
+    "right": "a random half of the images is mirrored, then the other half, in turn.",
+    "independent": "epoch 1 should mirror exactly those images that epoch 0 did not. "
+    "Make the same random draw in every epoch.",
+    "together": "in some epoch all images are mirrored, or none. Mirror half of them.",
+    "constant": "epochs 0 and 1 mirror the same images. Mirror the others in epoch 1.",
+    "part": "half of the images should be mirrored; your function mirrors {found}.",
+    "regular": "your function mirrors half, but in a pattern. Choose them at random.",
+    "epochs": "epochs 0 and 1 are right, but epoch {found} is not. Even epochs should "
+    "repeat epoch 0, and odd ones epoch 1.",
 }
 IMAGES = 20_001
-MANY = 400_001  # so that 49% are not half
+MANY = 400_001  # enough to tell 49% from half
 
 
 def check(answer: ex.Answer) -> None:

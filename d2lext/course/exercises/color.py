@@ -5,15 +5,17 @@ import torch
 from d2lext.course import exercises as ex
 
 WORDS = {
-    "right": "one factor for each image, drawn evenly around 1, and clipped.",
-    "unclipped": "values above 1 come out. Clip to the range of pixels.",
-    "added": "something is added. Brightness *multiplies*, so that black stays.",
-    "together": "all images have the same factor. One draw for each.",
-    "pixels": "within an image the factor differs. That is noise, not brightness.",
-    "channels": "each channel has its own factor. Brightness has one for all three.",
-    "range": "factors should lie from {low} to {high}, for this amount; found {found}.",
-    "centre": "the mean factor should be 1, found {found}. Is darker as likely?",
-    "uneven": "the factors should be spread evenly, to both ends of the range.",
+    "right": "each image gets one factor, uniform around 1, and is then clipped.",
+    "unclipped": "some values are above 1. Clip them to the range from 0 to 1.",
+    "added": "your function adds. Brightness *multiplies*, so black stays black.",
+    "together": "all images share one factor. Draw a factor for each image.",
+    "pixels": "the factor varies within an image, which adds noise. Draw one factor "
+    "for all pixels of an image.",
+    "channels": "each channel has its own factor. Use one factor for all three.",
+    "range": "for this amount, factors should lie from {low} to {high}; found {found}.",
+    "centre": "the mean factor should be 1; found {found}. Draw evenly around 1.",
+    "uneven": "the factors do not cover their range uniformly. Draw them uniformly "
+    "from 1 - amount to 1 + amount.",
 }
 BINS = 10
 N = 3 * ex.N
@@ -30,11 +32,11 @@ def check(answer: ex.Answer) -> None:
 
 
 def _factors(answer: ex.Answer, amount: float, shape: tuple[int, ...]) -> torch.Tensor:
-    """The factor of each image (n,), if each has one and the rest is right."""
+    """The factor of each image (n,); each must have exactly one."""
     X = torch.rand(shape)
-    X[..., 0, 0] = 0.5  # never clipped, so it shows the factor
+    X[..., 0, 0] = 0.5  # never clipped, so it reveals the factor
     X[..., 0, 1] = 0.4
-    X[..., 1, 0] = 0.9  # clipped at times
+    X[..., 1, 0] = 0.9  # sometimes clipped
     Y = answer.tensor(X, amount, shape=shape)
     ex.refuse("unclipped", Y.max() > 1 + 1e-5)
     factors = Y[..., :1, :1] / 0.5  # (n, channels, 1, 1)
@@ -58,7 +60,7 @@ def _judge(factor: torch.Tensor, amount: float) -> None:
     ex.refuse("pattern", ex.patterned(factor))
     bins = ((factor - low) / (2 * amount) * BINS).long().clamp(0, BINS - 1)
     ex.refuse("uneven", not ex.even(bins.bincount(minlength=BINS)))
-    # Squares of even factors have the mean 1 / 3 and the variance 1 / 5 - 1 / 9.
+    # Squares of uniform draws from -1 to 1: mean 1 / 3, variance 1 / 5 - 1 / 9.
     square = ((factor - 1) / amount).square().mean()
     off = abs(square - 1 / 3) > ex.SIGMAS * (4 / 45 / n) ** 0.5
     ex.refuse("uneven", off or factor.unique().numel() < n / 2)

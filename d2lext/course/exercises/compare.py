@@ -9,25 +9,30 @@ from d2lext.course import exercises as ex
 from d2lext.runs import content, final, grouped
 
 WORDS = {
-    "right": "chosen on held-out images, and better by more than chance allows.",
-    "empty": "the list is empty. Have your runs been recorded?",
-    "foreign": "a run is not one of `python -m d2lext.train`: it has no {found}.",
-    "data": "some runs are on other data than the sample: {found}.",
-    "budget": "a run may see {wanted:,} images; one has seen {found:,}.",
-    "net": "a run has a net of {found:,} parameters; the lesson's has {wanted:,}.",
-    "unconfirmed": "confirm the settings chosen: other seeds, without --num-val.",
-    "several": "the runs on test images are of different settings. Confirm one.",
-    "same": "that is the lesson's own policy; find another.",
-    "unchosen": "no run of these settings is on held-out images (--num-val 1000).",
-    "better": "on held-out images {found} did better, {wanted:.1f}%. Confirm that.",
-    "fresh": "seeds {found} were used to choose already. Confirm with others.",
-    "few": "there are {found} different seeds on test images. Train at least {wanted}.",
-    "lower": "the mean test accuracy is {found:.1f}%, the lesson's {wanted:.1f}%.",
-    "noise": "{found:.1f}% is more than the lesson's {wanted:.1f}%, but after {tries} "
-    "tries {spread:.1f} points more may be chance.",
+    "right": "you chose on held-out images, and chance does not explain the gain.",
+    "empty": "the list is empty. Check that read_runs() finds your runs.",
+    "foreign": "one run has no {found}. Return only runs that `python -m "
+    "d2lext.train` recorded.",
+    "data": "some runs used other data than the sample: {found}. Leave them out.",
+    "budget": "a run may see at most {wanted:,} images; one of yours saw {found:,}.",
+    "net": "the net may have at most {wanted:,} parameters, as in the lesson; one of "
+    "yours has {found:,}.",
+    "unconfirmed": "no run used the test images. Confirm the settings that you chose "
+    "with fresh seeds, without --num-val.",
+    "several": "your runs on the test images mix several settings. Confirm only one.",
+    "same": "these are the lesson's own settings. Find others.",
+    "unchosen": "you never tried these settings on held-out images. Choose there "
+    "first, with --num-val 1000.",
+    "better": "on held-out images the policy {found} did best, with {wanted:.1f}%. "
+    "Confirm those settings.",
+    "fresh": "you already used seeds {found} to choose. Confirm with other seeds.",
+    "few": "you confirmed with {found} different seeds. Use at least {wanted}.",
+    "lower": "your mean test accuracy is {found:.1f}%; the lesson's is {wanted:.1f}%.",
+    "noise": "your {found:.1f}% beats the lesson's {wanted:.1f}%, but after {tries} "
+    "tries chance alone can bring a gain of {spread:.1f} points.",
 }
 SEEDS = 5
-HELD = 1000  # images that settings are chosen on
+HELD = 1000  # images for choosing settings
 SHUFFLES = 20_000
 
 
@@ -64,11 +69,11 @@ def check(answer: ex.Answer) -> None:
 
 
 def _settings(run: dict) -> tuple:
-    """All that makes a difference between runs besides the seed."""
+    """All that can differ between runs, except the seed."""
     from d2lext.compare import augmentations
     from d2lext.train import Config
 
-    try:  # what the policy makes: names and numbers may be written in several ways
+    try:  # one policy can be spelled in several ways
         parts = tuple(sorted(map(repr, augmentations(run["policy"]).transforms)))
     except (TypeError, ValueError):
         parts = run["policy"]
@@ -86,10 +91,10 @@ def _judge(ours: torch.Tensor, theirs: torch.Tensor, tries: int) -> None:
     more = ours.mean() - theirs.mean()
     numbers = {"found": ours.mean().item(), "wanted": theirs.mean().item()}
     ex.refuse("lower", more <= 0, **numbers)
-    # How large a difference would be if all of these were dealt into two groups by
-    # chance. Of so many tries one gets beyond this in 5 of 100 cases.
+    # The differences that arise if chance deals all accuracies into two groups. With
+    # this many tries, the largest exceeds `spread` in 5 of 100 cases.
     accs, n = torch.cat([ours, theirs]), len(ours)
-    generator = torch.Generator().manual_seed(0)  # the same runs, the same verdict
+    generator = torch.Generator().manual_seed(0)  # equal runs get equal verdicts
     dealt = accs[torch.rand(SHUFFLES, len(accs), generator=generator).argsort(1)]
     chance = dealt[:, :n].mean(1) - dealt[:, n:].mean(1)
     spread = chance.quantile(1 - 0.05 / tries).item()

@@ -6,22 +6,22 @@ from torch.nn import functional as F
 from d2lext.course import exercises as ex
 
 WORDS = {
-    "right": "the mean of the two answers, as probabilities.",
-    "plain": "that is the answer for the images as they are, alone.",
-    "mirrored": "that is the answer for the mirrored images, alone.",
-    "logits": "that is the mean *before* softmax. Take probabilities, then the mean.",
-    "images": "that is the answer for the mean image. Give net one after the other.",
-    "classes": "softmax was taken over the images; take it over the classes.",
-    "sum": "the rows add up to 2. Take the mean, not the sum.",
-    "labels": "return probabilities, not the classes guessed.",
-    "upside": "the second view is upside down. Mirror along the width.",
-    "drawn": "two calls give different answers. Mirror always, not by chance.",
+    "right": "your function returns the mean of the probabilities for both views.",
+    "plain": "your function returns the probabilities of the original images alone.",
+    "mirrored": "your function returns the probabilities of the mirrored images alone.",
+    "logits": "your function averages *before* softmax. Apply softmax first.",
+    "images": "your function gives net the mean of both views. Call net on each.",
+    "classes": "take softmax over the classes (dim 1), not over the images (dim 0).",
+    "sum": "each row sums to 2. Return the mean, not the sum.",
+    "labels": "your function returns the predicted classes. Return the probabilities.",
+    "upside": "your second view is upside down. Mirror along the width (dim 3).",
+    "drawn": "two calls gave different results. Mirror in every call, not at random.",
 }
-VIEWS = 40  # calls for the same images: a mirror left out now and then shows
+VIEWS = 40  # calls for the same images, to catch an occasional missing mirror
 
 
 class _Net(torch.nn.Module):
-    """Some net that is not linear, so that every wrong mean shows."""
+    """A nonlinear net, so that every wrong mean gives other values."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

@@ -5,22 +5,23 @@ import torch
 from d2lext.course import exercises as ex
 
 WORDS = {
-    "right": "each image has its own place, and every place is as likely.",
-    "mixed": "a crop should be one connected piece of the image with its number.",
-    "channels": "the channels of an image are cropped at different places.",
-    "together": "all images have the same row or column. Draw both for each image.",
-    "diagonal": "row and column are always the same number. Draw both.",
-    "first": "the crop never begins at the first row or column.",
-    "last": "the crop never ends at the last row or column. It can begin at "
-    "h - size + 1 rows, and randint leaves out its upper end.",
-    "uneven": "some places are drawn more often than others.",
+    "right": "each image has its own place, and every place is equally likely.",
+    "mixed": "crop i should be one connected square of image i. Some of yours are not.",
+    "channels": "an image's channels are cropped at different places. Use one place.",
+    "together": "all crops begin at the same row or column. Draw both for each image.",
+    "diagonal": "the row always equals the column. Draw the two separately.",
+    "first": "no crop begins at the first row, or none at the first column. Let both "
+    "draws start at 0.",
+    "last": "no crop ends at the last row, or none at the last column. A crop can "
+    "begin at h - size + 1 rows, and randint excludes its upper end.",
+    "uneven": "some places are drawn more often than others. Make all equally likely.",
 }
 
 
 def check(answer: ex.Answer) -> None:
     _places(answer, 3, 5, 4, 2)
     (size,), few_many = ex.integers(2, 5), sorted(ex.integers(3, 6, 2))
-    for down, across in (few_many, few_many[::-1]):  # places there are
+    for down, across in (few_many, few_many[::-1]):  # numbers of places
         shape = size + down - 1, size + across - 1, size
         calls = [_places(answer, ex.N, *shape) for _ in range(2)]
         _judge(*calls, down, across)
@@ -29,8 +30,8 @@ def check(answer: ex.Answer) -> None:
 
 
 def _places(answer: ex.Answer, n: int, h: int, w: int, size: int) -> torch.Tensor:
-    """Rows and columns (2, n) at which crops begin, if all of each is right."""
-    # Every value says which image, channel, row and column it is of.
+    """Rows and columns (2, n) at which crops begin; each must be a correct crop."""
+    # Each value encodes its image, channel, row and column.
     X = torch.arange(n * 3 * h * w, dtype=torch.float32).reshape(n, 3, h, w)
     Y = answer.tensor(X, size, shape=(n, 3, size, size))
     begin = Y[:, :, 0, 0].long()  # (n, 3)

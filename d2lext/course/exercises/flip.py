@@ -5,15 +5,15 @@ import torch
 from d2lext.course import exercises as ex
 
 WORDS = {
-    "right": "an index that runs backwards along the width mirrors all images.",
-    "same": "the images came back as they were.",
-    "part": "some images are mirrored, and others are not. Mirror all, in every call.",
-    "upside": "the rows run backwards; only the columns should.",
-    "channels": "the colour channels were exchanged, not the columns.",
-    "order": "the images come in another order.",
-    "middle": "with an odd width the middle column is wrong.",
+    "right": "an index that runs backwards along the width mirrors every image.",
+    "same": "the images came back unchanged. Reverse their columns.",
+    "part": "your function leaves some images unmirrored. Mirror all, in every call.",
+    "upside": "your function reverses the rows. Reverse only the columns.",
+    "channels": "your function reverses the colour channels. Reverse only the columns.",
+    "order": "your function reorders the images. Reverse only the columns.",
+    "middle": "where the width is odd, your middle column is wrong.",
 }
-CALLS = 100  # with each number of images: a flip left out now and then shows
+CALLS = 100  # for each number of images, to catch an occasional missing flip
 
 
 def check(answer: ex.Answer) -> None:

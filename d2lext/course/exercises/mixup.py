@@ -5,17 +5,18 @@ import torch
 from d2lext.course import exercises as ex
 
 WORDS = {
-    "right": "each image has its own lambda, and its label has it too.",
-    "one": "all images have the same lambda. Draw n of them.",
-    "swapped": "lam belongs to the second image here; it is the share of x.",
-    "labels": "y_b is not of the image mixed in. Use one permutation for both.",
-    "partners": "an image was mixed in several times, or never. Use a permutation.",
+    "right": "each image has its own lambda, which also weights its two labels.",
+    "one": "all images share one lambda. Draw n of them.",
+    "swapped": "your lam is the weight of the second image. Make it the weight of x.",
+    "labels": "y_a should be y, and y_b the labels of the images mixed in. Use one "
+    "permutation for images and labels.",
+    "partners": "an image is mixed in more than once. Use a permutation.",
     "range": "lambda should lie between 0 and 1; found {found}.",
-    "unmixed": "the images come back as they were. Mix each with a partner.",
-    "formula": "it is not lam * x + (1 - lam) * x[index], with the lam returned.",
-    "mean": "for alpha {alpha} the mean lambda should be 0.5, found {found:.2f}.",
-    "beta": "for alpha {alpha} lambda should have a variance of {wanted:.3f}, found "
-    "{found:.3f}. Is it Beta(alpha, alpha)?",
+    "unmixed": "most images are mixed with themselves. Give each a random partner.",
+    "formula": "the batch should be lam * x + (1 - lam) * x[index]; return that lam.",
+    "mean": "for alpha {alpha}, the mean of lambda should be 0.5; found {found:.2f}.",
+    "beta": "lambda does not follow Beta(alpha, alpha). For alpha {alpha} its "
+    "variance should be {wanted:.3f}; found {found:.3f}.",
 }
 
 
@@ -33,8 +34,8 @@ def _judge(lam: torch.Tensor, alpha: float) -> None:
     off = abs(mean - 0.5) > sigmas * variance**0.5
     ex.refuse("mean", off, found=mean, alpha=alpha)
     right = torch.distributions.Beta(alpha, alpha).sample((20_000,)).sort().values
-    # The largest distance between the two distributions: by chance beyond this once
-    # in 10**9 times (Kolmogorov and Smirnov).
+    # The Kolmogorov-Smirnov distance between the two distributions; by chance, one in
+    # 10**9 is larger.
     below = torch.searchsorted(right, lam.sort().values.float()) / len(right)
     distance = (below - torch.linspace(0, 1, n)).abs().max()
     wrong, found = distance > 3.3 * (1 / n + 1 / len(right)) ** 0.5, lam.var().item()
@@ -44,8 +45,8 @@ def _judge(lam: torch.Tensor, alpha: float) -> None:
 
 
 def _lams(answer: ex.Answer, n: int, alpha: float) -> torch.Tensor:
-    """The lambdas of one call, if all else of it is right."""
-    x, y = torch.randn(n, 3, 3, 2), torch.randperm(n)  # labels all differ
+    """The lambdas of one call; everything else in it must be right."""
+    x, y = torch.randn(n, 3, 3, 2), torch.randperm(n)  # all labels differ
     result = answer(x, y, alpha)
     try:
         mixed, y_a, y_b, lam = map(torch.as_tensor, result)
@@ -72,7 +73,7 @@ def _lams(answer: ex.Answer, n: int, alpha: float) -> torch.Tensor:
 
 
 def _partners(mixed, lam, x) -> torch.Tensor | None:
-    """Which image was mixed into each (-1: it does not show); None if it was none."""
+    """The image mixed into each (-1 if invisible); None if there is none."""
     shown, lam = lam < 0.99, lam[:, None]
     rest = (mixed - lam * x) / (1 - lam).clamp_min(0.01)
     distance, partner = torch.cdist(rest, x).min(1)

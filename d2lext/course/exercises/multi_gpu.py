@@ -7,16 +7,17 @@ import torch
 from d2lext.course import exercises as ex
 
 WORDS = {
-    "right": "every example once, on one process, in an order that all agree on.",
-    "missing": "with {size} processes {found} of {n} examples are left out.",
-    "twice": "with {size} processes {found} of {n} examples come more than once. Do "
-    "all shuffle with the same seed?",
-    "padded": "{found} examples are dealt twice. Let the shares differ by one instead.",
-    "fixed": "some examples are always together, or with one process. Shuffle all, "
-    "then deal.",
-    "unshuffled": "the examples come in their order. Shuffle, with the seed.",
-    "seed": "another seed gives the same order.",
-    "uneven": "the shares differ by {found} examples; 1 is the most that is needed.",
+    "right": "each example goes to one process, and all processes agree on the order.",
+    "missing": "with {size} processes, no process gets {found} of the {n} examples.",
+    "twice": "with {size} processes, {found} of the {n} examples are dealt out more "
+    "than once. Do all processes shuffle with the same seed?",
+    "padded": "{found} examples are dealt out twice to make the shares equal. Let the "
+    "shares differ by one instead.",
+    "fixed": "some examples stay together, or with one process, too often. Shuffle "
+    "all examples, then deal them out.",
+    "unshuffled": "the examples keep their order. Shuffle them, with the seed.",
+    "seed": "different seeds give the same order. Shuffle with the seed.",
+    "uneven": "the shares differ by {found} examples. They should differ by at most 1.",
 }
 SEEDS = 300
 
@@ -29,14 +30,14 @@ def check(answer: ex.Answer) -> None:
     seeds = [*range(4), *ex.integers(4, 10**6, SEEDS - 4)]
     orders = [_dealt(answer, 31, 3, seed) for seed in seeds]
     if len({str(shares) for shares in orders}) < SEEDS:
-        # Where the seed shuffles nothing, the fault is that, not the seed.
+        # If no seed shuffles, report that instead.
         steps = {b - a for a, b in itertools.pairwise(orders[0][0])}
         raise ex.AnswerError("unshuffled" if len(steps) < 4 else "seed")
     _judge(orders, 31, 3)
 
 
 def _dealt(answer: ex.Answer, n: int, size: int, seed: int) -> list[list[int]]:
-    """The shares of all processes, if they are a partition and as equal as can be."""
+    """The shares of all processes; they must partition the examples equally."""
     shares = [answer.indices(n, rank, size, seed, n=n) for rank in range(size)]
     sizes, values = list(map(len, shares)), {"n": n, "size": size}
     different = len(set(itertools.chain(*shares)))
@@ -50,12 +51,13 @@ def _dealt(answer: ex.Answer, n: int, size: int, seed: int) -> list[list[int]]:
 
 
 def _judge(orders: list[list[list[int]]], n: int, size: int) -> None:
-    """Whether company and order of the examples are left to chance."""
+    """Chance must decide which examples share a process, and their order."""
     rank = torch.zeros(len(orders), n, dtype=torch.int64)
     for row, shares in zip(rank, orders, strict=True):
         for r, share in enumerate(shares):
             row[share] = r
-    # How often an example goes where, and how often two that are so far apart meet.
+    # How often each example goes to each process, and how often two at a distance d
+    # share one.
     counts = torch.stack([(rank == r).sum(0) for r in range(size)], 1)  # (n, size)
     sizes = torch.tensor([len(share) for share in orders[0]])
     met = torch.stack([(rank[:, d:] == rank[:, : n - d]).sum() for d in range(1, n)])

@@ -5,17 +5,18 @@ import torch
 from d2lext.course import exercises as ex
 
 WORDS = {
-    "right": "found among the true ones, and true among the found ones.",
-    "swapped": "the two are exchanged: recall comes first.",
-    "accuracy": "one of them is the accuracy, which is high where positives are rare.",
-    "negatives": "one of them is computed for the negatives.",
-    "nan": "where nothing is found, or nothing is there, take 0; found {found}.",
+    "right": "recall counts hits among the true ones, precision among the found ones.",
+    "swapped": "your function returns precision first. Return recall, then precision.",
+    "accuracy": "one of your numbers is the accuracy, which is high wherever "
+    "positives are rare. Count only positives.",
+    "negatives": "one of your numbers counts negatives. Count only positives.",
+    "nan": "if nothing was found, or there was nothing to find, return 0; got {found}.",
 }
 
 
 def check(answer: ex.Answer) -> None:
     for n in (50, 101, *ex.integers(30, 300, 6)):
-        # All numbers differ: 5 right, of 7 to 12 that are true and others found.
+        # 5 hits among 7 to 12 true and 7 to 12 found ones; all numbers differ.
         order, (there, found) = torch.randperm(n), ex.integers(7, 12, 2)
         truth, guess = torch.zeros(2, n, dtype=torch.bool)
         truth[order[:there]] = guess[order[there - 5 : there - 5 + found]] = True
