@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def lesson(*exercises: str, extra: int = 0) -> nbformat.NotebookNode:
 
 def write(root: Path, name: str, nb: nbformat.NotebookNode) -> Path:
     path = root / "notebooks" / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nb, path)
     return path
 
@@ -72,9 +71,9 @@ def kept(root: Path) -> dict:
 
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
-    write(tmp_path, "01_a.ipynb", lesson("1.1", "1.2"))
-    write(tmp_path, "02_b.ipynb", lesson("2.1"))
-    return tmp_path
+    write(tmp_path / "course", "01_a.ipynb", lesson("1.1", "1.2"))
+    write(tmp_path / "course", "02_b.ipynb", lesson("2.1"))
+    return tmp_path / "course"
 
 
 @pytest.fixture
@@ -84,14 +83,38 @@ def path(course) -> Path:
     return course / "notebooks/01_a.ipynb"
 
 
-def test_an_answer_survives_a_new_lesson(course, path) -> None:
-    assert save(course) == ["1.1: right", "1.2: untouched", "2.1: untouched"]
+def split(nb, cells) -> None:
+    first, second = cells["answer-1-1"], nbformat.from_dict(cells["answer-1-1"])
+    first.source, first.id, second.id = "import math", "0a1b2c3d", "4e5f6a7b"
+    nb.cells.insert(1, second)
+    cells["check-1-1"].outputs = []
+
+
+def as_prose(nb, cells) -> None:
+    old, new = cells["answer-1-1"], nbformat.v4.new_markdown_cell
+    nb.cells[0] = new("It is a flip.", id=old.id, metadata=old.metadata)
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "kind", "source"),
+    [
+        (lambda *cells: None, "right", "code", MINE),
+        (split, "not checked yet", "code", f"import math\n\n{MINE}"),
+        (as_prose, "written", "markdown", "It is a flip."),
+    ],
+)
+def test_an_answer_survives_a_new_lesson(course, path, what, state, kind, source):
+    change(path, what)
+    assert save(course) == [f"1.1: {state}", "1.2: untouched", "2.1: untouched"]
+    checked = cell(path, "check-1-1").outputs
     write(course, "01_a.ipynb", lesson("1.2", "1.1", extra=3))
-    assert restore(course)[0] == "1.1: right, put back into 01_a.ipynb"
-    assert cell(path, "answer-1-1").source == MINE
-    assert cell(path, "check-1-1").outputs == [SAID]
+    assert restore(course)[0] == f"1.1: {state}, put back into 01_a.ipynb"
+    answer = cell(path, "answer-1-1")
+    assert (answer.cell_type, answer.source) == (kind, source)
+    assert cell(path, "check-1-1").outputs == checked
     assert cell(path, "answer-1-2").source == STUB
     assert cell(path, "more-2").source == "More."
+    nbformat.validate(nbformat.read(path, 4))
 
 
 def test_an_answer_follows_its_exercise_to_another_lesson(course, path) -> None:
@@ -165,6 +188,7 @@ def test_a_killed_write_leaves_the_old_file(course, path, monkeypatch) -> None:
         (STUB, True),
         ("def f(x):\n    return ...\n", True),
         ("", True),
+        (answers.TEXT_STUB, True),
         ("def f(x):\n    # my thoughts\n    return ...", False),
         ("def f(x):\n    columns = x.shape[1]\n    return ...", False),
         (MINE, False),
@@ -200,41 +224,58 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", "-C", str(folder), *name, *words], check=True)
 
 
-@pytest.fixture
-def clone(course, tmp_path_factory) -> Path:
+def cloned(course: Path, repository: Path) -> Path:
     """A learner's clone of the course, which has a newer version."""
-    folder = tmp_path_factory.mktemp("clone") / "course"
-    git(course, "init", "-q")
-    git(course, "add", ".")
-    git(course, "commit", "-q", "-m", "old")
-    git(course, "clone", "-q", str(course), str(folder))
+    folder = repository.with_name(f"{repository.name}-clone")
+    git(repository, "init", "-q")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "old")
+    git(repository, "clone", "-q", str(repository), str(folder))
     write(course, "01_a.ipynb", lesson("1.2", "1.1", extra=2))
-    git(course, "commit", "-q", "-a", "-m", "new")
-    return folder
+    git(repository, "commit", "-q", "-a", "-m", "new")
+    return folder / course.relative_to(repository)
 
 
-def test_update_pulls_and_keeps_the_answers(clone) -> None:
+def interrupt(clone: Path, monkeypatch) -> None:
+    real = answers._git
+
+    def interrupted(root, *words):
+        if "--ff-only" in words:
+            raise KeyboardInterrupt("at the merge")
+        return real(root, *words)
+
+    monkeypatch.setattr(answers, "_git", interrupted)
+
+
+@pytest.fixture
+def clone(course) -> Path:
+    return cloned(course, course)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_update_pulls_and_keeps_the_answers(course, alone) -> None:
+    """Also of a course that lies in a folder of its repository."""
+    clone = cloned(course, course if alone else course.parent)
     path = clone / "notebooks/01_a.ipynb"
     answered(path)
-    lines = update(clone)
-    assert lines[-3] == "1.1: right, put back into 01_a.ipynb"
+    assert update(clone)[-3] == "1.1: right, put back into 01_a.ipynb"
     assert cell(path, "answer-1-1").source == MINE
     assert cell(path, "more-1").source == "More."
     assert list((clone / "answers/backup").glob("*/01_a.ipynb"))
 
 
-def no_remote(clone: Path) -> None:
+def no_remote(clone: Path, monkeypatch) -> None:
     git(clone, "remote", "set-url", "origin", str(clone / "nowhere"))
 
 
-def own_commit(clone: Path) -> None:
+def own_commit(clone: Path, monkeypatch) -> None:
     (clone / "mine.txt").touch()
     git(clone, "add", ".")
     git(clone, "commit", "-q", "-m", "mine")
 
 
-def unfinished_merge(clone: Path) -> None:
-    own_commit(clone)
+def unfinished_merge(clone: Path, monkeypatch) -> None:
+    own_commit(clone, monkeypatch)
     git(clone, "fetch", "-q")
     git(clone, "merge", "-q", "--no-ff", "--no-commit", "origin/HEAD")
 
@@ -245,46 +286,16 @@ def unfinished_merge(clone: Path) -> None:
         (no_remote, "git fetch: "),
         (own_commit, "merge by hand"),
         (unfinished_merge, "not concluded your merge"),
+        (interrupt, "at the merge"),
     ],
 )
-def test_an_update_that_cannot_be_touches_nothing(clone, state, words) -> None:
-    state(clone)
-    path = clone / "notebooks/02_b.ipynb"
-    before = answered(path, "answer-2-1")
-    with pytest.raises(ValueError, match=words):
-        update(clone)
-    assert path.read_bytes() == before
-
-
-def test_an_interrupted_update_leaves_the_lessons(clone, monkeypatch) -> None:
+def test_an_update_that_cannot_be_touches_nothing(clone, monkeypatch, state, words):
+    state(clone, monkeypatch)
     path = clone / "notebooks/01_a.ipynb"
-    before, real = answered(path), answers._git
-
-    def interrupted(root, *words):
-        if words[0] == "merge":
-            raise KeyboardInterrupt
-        return real(root, *words)
-
-    monkeypatch.setattr(answers, "_git", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    before = answered(path)
+    with pytest.raises((ValueError, KeyboardInterrupt), match=words):
         update(clone)
     assert path.read_bytes() == before
-
-
-def test_a_course_in_a_folder_of_a_repository(clone, tmp_path_factory) -> None:
-    outer = tmp_path_factory.mktemp("outer")
-    git(outer, "init", "-q")
-    (outer / "course").mkdir()
-    shutil.copytree(clone / "notebooks", outer / "course/notebooks")
-    git(outer, "add", ".")
-    git(outer, "commit", "-q", "-m", "old")
-    git(outer, "clone", "-q", str(outer), str(outer / "clone"))
-    write(outer / "course", "01_a.ipynb", lesson("1.2", "1.1", extra=1))
-    git(outer, "commit", "-q", "-a", "-m", "new")
-    path = outer / "clone/course/notebooks/01_a.ipynb"
-    answered(path)
-    update(outer / "clone/course")
-    assert cell(path, "answer-1-1").source == MINE and cell(path, "more-0")
 
 
 def test_student_copies_have_no_solutions(course) -> None:
@@ -308,31 +319,6 @@ def test_the_lessons_exercises_are_found_and_untouched(tmp_path) -> None:
     assert all(line.endswith(": untouched") for line in lines)
 
 
-def test_the_command_says_what_is_wrong_in_one_line(course, monkeypatch, capsys):
-    monkeypatch.chdir(course)
-    assert answers.main(["restore"]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("answers: ") and err.count("\n") == 1
-
-
-def with_text(root: Path, source: str = answers.TEXT_STUB) -> Path:
-    """A lesson with an exercise that is checked, and one that is answered in words."""
-    nb, new = lesson("1.1"), nbformat.v4.new_markdown_cell
-    tags = {"tags": ["answer", "exercise-1-2"]}
-    nb.cells.append(new(source, id="answer-1-2", metadata=tags))
-    nb.cells.append(new("So.", id="solution-1-2", metadata={"tags": ["solution"]}))
-    return write(root, "01_a.ipynb", nb)
-
-
-def test_answers_in_words_survive_too(tmp_path) -> None:
-    with_text(tmp_path, "It lies.")
-    assert save(tmp_path) == ["1.1: untouched", "1.2: written"]
-    path = with_text(tmp_path)
-    assert restore(tmp_path)[1] == "1.2: written, put back into 01_a.ipynb"
-    assert cell(path, "answer-1-2").source == "It lies."
-    nbformat.validate(nbformat.read(path, 4))
-
-
 def test_work_in_progress_is_not_put_over(course, path) -> None:
     """A first answer was saved; the second try does not return anything yet."""
     save(course)
@@ -345,53 +331,19 @@ def test_work_in_progress_is_not_put_over(course, path) -> None:
     assert kept(course)["earlier"] == [{"source": MINE}]
 
 
-def test_a_cell_that_was_split_or_got_another_id(course, path) -> None:
-    def split(nb, cells) -> None:
-        first, second = cells["answer-1-1"], nbformat.from_dict(cells["answer-1-1"])
-        first.source, first.id, second.id = "import math", "0a1b2c3d", "4e5f6a7b"
-        nb.cells.insert(1, second)
-        cells["check-1-1"].outputs = []
-
-    change(path, split)
-    save(course)
+@pytest.mark.parametrize("name", ["01_a-Copy1.ipynb", "01_a_old.ipynb"])
+def test_a_copy_of_a_lesson_does_not_replace_an_answer(course, path, name) -> None:
+    other = write(course, name, nbformat.read(path, 4))
+    answered(other, source="def f(x):\n    return 0")
+    assert f"1.1: is in {name} too, which was left alone" in save(course)
     write(course, "01_a.ipynb", lesson("1.1", "1.2"))
-    assert restore(course)[0] == "1.1: not checked yet, put back into 01_a.ipynb"
-    assert cell(path, "answer-1-1").source == f"import math\n\n{MINE}"
+    assert restore(course)[0] == "1.1: right, put back into 01_a.ipynb"
+    assert cell(path, "answer-1-1").source == MINE
 
 
 def test_an_answer_cell_that_is_gone_is_named(course, path) -> None:
     change(path, lambda nb, cells: nb.cells.remove(cells["answer-1-1"]))
     assert save(course)[0] == "1.1: its answer cell is missing in 01_a.ipynb"
-
-
-def test_an_answer_that_became_prose_comes_back_as_prose(course, path) -> None:
-    def convert(nb, cells) -> None:
-        old, new = cells["answer-1-1"], nbformat.v4.new_markdown_cell
-        nb.cells[0] = new("It is a flip.", id=old.id, metadata=old.metadata)
-
-    change(path, convert)
-    save(course)
-    write(course, "01_a.ipynb", lesson("1.1", "1.2"))
-    restore(course)
-    assert cell(path, "answer-1-1").cell_type == "markdown"
-    nbformat.validate(nbformat.read(path, 4))
-
-
-def test_a_duplicate_of_a_lesson_is_left_alone(course) -> None:
-    nb = nbformat.read(course / "notebooks/01_a.ipynb", 4)
-    answered(write(course, "01_a-Copy1.ipynb", nb))
-    lines = save(course)
-    assert lines[0] == "1.1: untouched"
-    assert "1.1: is in 01_a-Copy1.ipynb too, which was left alone" in lines
-
-
-def test_a_lesson_under_another_name_does_not_replace_an_answer(course, path) -> None:
-    older = write(course, "01_a_old.ipynb", nbformat.read(path, 4))
-    answered(older, source="def f(x):\n    return 0")
-    assert "1.1: is in 01_a_old.ipynb too, which was left alone" in save(course)
-    write(course, "01_a.ipynb", lesson("1.1", "1.2"))
-    assert restore(course)[0] == "1.1: right, put back into 01_a.ipynb"
-    assert cell(path, "answer-1-1").source == MINE
 
 
 @pytest.mark.parametrize(
@@ -436,11 +388,15 @@ def test_a_copy_of_the_lessons_elsewhere(course, monkeypatch, capsys) -> None:
 
 def test_a_course_that_cannot_be_written_to(course, monkeypatch, capsys) -> None:
     """A file stands where the folder should be made, which stops root, too."""
-    (course / "answers").touch()
     monkeypatch.chdir(course)
+    (course / "answers").touch()
     for what in ("save", "update"):
         assert answers.main([what]) == 1
-        assert "D2LEXT_ANSWERS names another folder" in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert err.startswith("answers: ") and err.count("\n") == 1
+        assert "D2LEXT_ANSWERS names another folder" in err
     monkeypatch.setenv("D2LEXT_ANSWERS", str(course / "mine"))
+    assert answers.main(["restore"]) == 1
+    assert "there are no saved answers; save them first" in capsys.readouterr().err
     assert answers.main(["save"]) == 0
     assert (course / "mine/answers.json").exists()
