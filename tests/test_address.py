@@ -15,12 +15,12 @@ REPO = "https://github.com/somebody/course"
 
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
-    """Two notebooks, one of them of another language, README and pyproject.toml."""
+    """Two notebooks, README and pyproject.toml."""
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("01_flip", "zh/01_flip"):
+    for name in ("01_flip", "02_crop"):
         path = tmp_path / f"notebooks/{name}.ipynb"
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(exist_ok=True)
         cells = [nbformat.v4.new_markdown_cell("# 1 Flips", id="title")]
         for i, source in enumerate(("import d2lext as d2l", "d2l.apply")):
             cells.append(nbformat.v4.new_code_cell(source, id=f"cell-{i}"))

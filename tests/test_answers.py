@@ -188,7 +188,7 @@ def test_a_killed_write_leaves_the_old_file(course, path, monkeypatch) -> None:
         (STUB, True),
         ("def f(x):\n    return ...\n", True),
         ("", True),
-        (answers.TEXT_STUB, True),
+        (answers.TEXT_STUBS[0], True),
         ("def f(x):\n    # my thoughts\n    return ...", False),
         ("def f(x):\n    columns = x.shape[1]\n    return ...", False),
         (MINE, False),
@@ -305,7 +305,9 @@ def test_student_copies_have_no_solutions(course) -> None:
     path = course / "notebooks/01_a.ipynb"
     assert cell(path, "solution-1-1")
     answered(path)
-    read = nbformat.v4.new_markdown_cell(f"Read{answers.HINT}.")
+    read = nbformat.v4.new_markdown_cell(
+        "Read. The folded cell below it holds a solution."
+    )
     change(path, lambda nb, cells: nb.cells.insert(0, read))
     assert student(course)[0].endswith("2 solutions left out, but it answers 1.1")
     assert nbformat.read(course / "student/01_a.ipynb", 4).cells[0].source == "Read."
@@ -317,6 +319,9 @@ def test_the_lessons_exercises_are_found_and_untouched(tmp_path) -> None:
     lines = save(tmp_path)
     assert len(lines) >= 7
     assert all(line.endswith(": untouched") for line in lines)
+    student(tmp_path)
+    for path in (tmp_path / "student").glob("*.ipynb"):
+        assert "olded cell" not in path.read_text(encoding="utf-8")
 
 
 def test_work_in_progress_is_not_put_over(course, path) -> None:

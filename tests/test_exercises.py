@@ -20,7 +20,7 @@ from torchvision.transforms import RandomCrop
 
 import d2lext
 from d2lext.course import exercises
-from d2lext.course.answers import TEXT_STUB
+from d2lext.course.answers import TEXT_STUBS
 from d2lext.course.exercises import LESSONS, verdict
 from d2lext.runs import content
 
@@ -287,7 +287,7 @@ def open_questions() -> list:
 def test_an_open_question_has_a_stub_and_a_folded_model_answer(
     answer, solution
 ) -> None:
-    assert answer.source == TEXT_STUB
+    assert answer.source == TEXT_STUBS[0]
     assert solution.metadata.tags == ["solution"]
     assert solution.source.startswith("<details>\n<summary>")
     assert solution.source.endswith("</details>")

@@ -27,6 +27,10 @@ LAUNCH = {
     "Binder": "https://mybinder.org/v2/gh/{repo}/main?labpath={path}",
 }
 BADGES = "<!-- The next line is written by tools/address.py. -->\n"
+READMES = {  # the sentence of each, and the lesson that it opens
+    "README.md": ("Open lesson 1 in {}.", "notebooks/01_flip.ipynb"),
+    "README.zh.md": ("在 {} 中打开第 1 课。", "notebooks/zh/01_flip.ipynb"),
+}
 
 
 def address(root: Path = ROOT) -> str:
@@ -49,9 +53,16 @@ def launch(address: str, path: str) -> str:
     return " · ".join(links) if address else ""
 
 
+def with_links(text: str, address: str, name: str = "README.md") -> str:
+    """A README with its line of links; without an address that line is empty."""
+    sentence, lesson = READMES.get(name, ("", ""))
+    line = sentence.format(launch(address, lesson)) if address else ""
+    return re.sub(f"({re.escape(BADGES)}).*", lambda match: match[1] + line, text)
+
+
 def main(root: Path = ROOT) -> int:
     here, wrong = address(root), 0
-    for path in sorted((root / "notebooks").rglob("*.ipynb")):
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
         nb = nbformat.read(path, as_version=4)
         first = next(cell for cell in nb.cells if cell.cell_type == "code")
         if not first.source.startswith(("import d2lext as d2l", CELL[:20])):
@@ -64,9 +75,7 @@ def main(root: Path = ROOT) -> int:
             print(f"{path.name}: wrote its first cell")
     readme = root / "README.md"
     text = readme.read_text(encoding="utf-8")
-    links = launch(here, "notebooks/01_flip.ipynb")
-    line = f"Open lesson 1 in {links}." if links else ""
-    new = re.sub(f"({re.escape(BADGES)}).*", lambda match: match[1] + line, text)
+    new = with_links(text, here)
     if new != text:
         readme.write_text(new, encoding="utf-8", newline="\n")
         print("README.md: wrote its links")

@@ -29,9 +29,15 @@ import nbformat
 from d2lext.places import print_any_name
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT_STUB = "*Double-click here, and write your answer.*"
+TEXT_STUBS = (
+    "*Double-click here, and write your answer.*",
+    "*双击这里，写下你的答案。*",
+)
 TAG = "exercise-"  # of an answer cell, with the exercise; copies of a cell keep it
-HINT = "; the folded cell below it holds a solution"
+HINT = re.compile(
+    r" The folded cell below (it|them) holds a solution\."
+    r"|下面折叠的单元格里有参考答案。"
+)
 ELSEWHERE = (
     "where the course cannot be written to, copy its notebooks/ to a folder of yours "
     "and work there; for answers alone, D2LEXT_ANSWERS names another folder"
@@ -116,7 +122,7 @@ def is_stub(source: str) -> bool:
     That is a function which does nothing but return `...`, or the text that asks for an
     answer. A remark in it is somebody's work already.
     """
-    if source.strip() in ("", TEXT_STUB):
+    if source.strip() in ("", *TEXT_STUBS):
         return True
     try:
         body = ast.parse(source).body
@@ -284,7 +290,7 @@ def student(root: Path = ROOT) -> list[str]:
         kept = [c for c in nb.cells if "solution" not in c.metadata.get("tags", [])]
         removed, nb.cells = len(nb.cells) - len(kept), kept
         for cell in kept:
-            cell.source = cell.source.replace(HINT, "")
+            cell.source = HINT.sub("", cell.source)
         _write(root / "student" / path.name, nbformat.writes(nb) + "\n")
         exercises = _exercises(path, nb).items()
         answered = [id for id, exercise in exercises if not is_stub(exercise.source)]
