@@ -1,4 +1,4 @@
-"""What lessons 1 to 4 say in words is what their cells show; cells do not collide."""
+"""What lessons 1 to 6 say in words is what their cells show; cells do not collide."""
 
 import json
 import symtable
@@ -11,7 +11,7 @@ from PIL import Image
 from tools import figures
 
 ROOT = Path(__file__).resolve().parent.parent
-LESSONS = ("01_flip", "02_crop", "03_color", "04_compose")
+LESSONS = ["01_flip", "02_crop", "03_color", "04_compose", "05_cifar10", "06_batch"]
 
 # Lesson, Markdown cell, code cell, and what both must say. "prose=output" where the
 # output has other digits.
@@ -79,26 +79,28 @@ def test_diagrams_are_as_drawn(name, tmp_path):
     assert abs(stored - drawn).mean() < 3
 
 
-def global_names(source: str) -> tuple[set[str], set[str]]:
-    """The names that a cell binds, and those that it takes from other cells."""
+def global_names(source: str) -> tuple[set[str], set[str], set[str]]:
+    """The names that a cell imports, that it assigns, and takes from other cells."""
     top = symtable.symtable(source, "cell", "exec")
     symbols = top.get_symbols()
-    bound = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
+    imported = {s.get_name() for s in symbols if s.is_imported()}
+    assigned = {s.get_name() for s in symbols if s.is_assigned()}
     used, tables = {s.get_name() for s in symbols if s.is_referenced()}, [top]
     while tables:
         table = tables.pop()
         tables += table.get_children()
         if table is not top:
             used |= {s.get_name() for s in table.get_symbols() if s.is_global()}
-    return bound, used - bound
+    return imported, assigned, used - imported - assigned
 
 
 def collisions(sources: list[str]) -> list[str]:
     """Names that a cell would find changed if it ran again after all others."""
     names, found = list(map(global_names, sources)), []
-    for at, (_, used) in enumerate(names):
-        for name in used:
-            binding = [i for i, (bound, _) in enumerate(names) if name in bound]
+    assigned = set().union(*(assigned for _, assigned, _ in names))
+    for at, (*_, used) in enumerate(names):
+        for name in used & assigned:  # a name that is only imported stays what it is
+            binding = [i for i, (a, b, _) in enumerate(names) if name in a | b]
             if any(i < at for i in binding) and any(i > at for i in binding):
                 found.append(f"{name} in cell {at}, bound again in cell {binding[-1]}")
     return found
@@ -117,4 +119,7 @@ def test_cells_run_alone_after_run_all(lesson):
 
 def test_collisions_are_found():
     assert collisions(["x = 1", "def f():\n    return x", "x = 2"])
+    assert collisions(["import x", "x", "x = 2"])
+    assert collisions(["x = 1", "x", "import x"])
+    assert not collisions(["import x", "x", "import x"])
     assert not collisions(["x = 1", "[x for x in 'ab']", "print(x)", "y = [x]"])
