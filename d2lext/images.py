@@ -18,6 +18,7 @@ import tempfile
 import uuid
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,19 +173,20 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in there if p.name[0] != "." and p.is_dir())
 
 
-def _write(path: Path, data: bytes, what: str) -> None:
-    """Keep a file, if that can be done; no process ever sees half of it."""
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+def _write(folder: Path, files: Iterable[tuple[str, bytes]], what: str) -> None:
+    """Keep files, if that can be done; no process ever sees half of one."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files:
+            part = folder / f"{name}.{uuid.uuid4().hex}.part"
+            try:
+                part.write_bytes(data)
+                os.replace(part, folder / name)
+            finally:
+                part.unlink(missing_ok=True)
     except OSError as error:
         print(
-            f"note: {what} not kept in {path} ({error}); {VARIABLE} names a folder "
+            f"note: {what} not kept in {folder} ({error}); {VARIABLE} names a folder "
             "with CIFAR-10 where you may write",
             file=sys.stderr,
         )
@@ -205,17 +207,15 @@ def _read_official(root: Path, is_train: bool) -> Images | None:
     for path in paths:
         with tempfile.TemporaryDirectory() as unpacked:
             place = root if path == folder else _unpack(path, unpacked)
+            kept = place / folder.name
             try:  # reads only what has the right md5
                 official = CIFAR10(place, is_train)
             except RuntimeError:
-                kept = place / folder.name
-                bad = [
-                    name for name, md5 in files if not check_integrity(kept / name, md5)
-                ]
+                bad = [n for n, md5 in files if not check_integrity(kept / n, md5)]
                 continue
-            for name, _ in files if path != folder else ():
-                data = (place / folder.name / name).read_bytes()
-                _write(folder / name, data, "the unpacked files were")
+            if path != folder:
+                read = ((name, (kept / name).read_bytes()) for name, _ in files)
+                _write(folder, read, "the unpacked files were")
         source = Source("official", is_train, len(official), path)
         return _images(np.ascontiguousarray(official.data), official.targets, source)
     if paths:
@@ -238,7 +238,8 @@ def _unpack(path: Path, folder: str) -> Path:
 def download_cifar10(root: str | os.PathLike, url: str | None = None) -> Path:
     """Fetch the official archive into `root`; its path. url: a mirror's, or file://."""
     folder = Path(root)
-    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{folder}: read-only; name another folder in {VARIABLE}")
     return fetch(url or CIFAR10.url, folder / CIFAR10.filename, CIFAR10.tgz_md5)
@@ -276,7 +277,7 @@ def _read_files(root: Path, split: str) -> Images | None:
     if X is None:
         X = _decode(files)
         np.savez(stored := io.BytesIO(), key=np.array(key), X=X)
-        _write(cache, stored.getbuffer(), "the decoded images were")
+        _write(place, [(cache.name, stored.getbuffer())], "the decoded images were")
     return _images(X, y, Source("folder", split == "train", len(y), root, detail))
 
 

@@ -1,5 +1,6 @@
 """The course's address: empty, and set."""
 
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -41,6 +42,14 @@ def first_cells(course: Path) -> set[str]:
     return {nbformat.read(path, as_version=4).cells[1].source for path in paths}
 
 
+def links(path: str) -> tuple[str, ...]:
+    return (
+        f"https://colab.research.google.com/github/somebody/course/blob/main/{path}",
+        f"https://kaggle.com/kernels/welcome?src={REPO}/blob/main/{path}",
+        f"https://mybinder.org/v2/gh/somebody/course/main?labpath={path}",
+    )
+
+
 def test_published_and_withdrawn(course: Path) -> None:
     """Links and first cells come with the address, and go with it."""
     plain = publish(course, "")
@@ -50,15 +59,25 @@ def test_published_and_withdrawn(course: Path) -> None:
     (cell,) = first_cells(course)
     assert f"\n# %pip install --quiet git+{REPO}\n" in cell
     path = "notebooks/01_flip.ipynb"
-    for link in (
-        f"https://colab.research.google.com/github/somebody/course/blob/main/{path}",
-        f"https://kaggle.com/kernels/welcome?src={REPO}/blob/main/{path}",
-        f"https://mybinder.org/v2/gh/somebody/course/main?labpath={path}",
-    ):
+    for link in links(path):
         assert published.count(link) == 1
     assert publish(course, REPO) == published
     assert publish(course, "") == plain
     assert first_cells(course) == {address.first_cell("")}
+
+
+def test_a_page_of_the_site_has_the_links(course: Path, monkeypatch) -> None:
+    pytest.importorskip("latex2mathml")  # environment.yml leaves it out
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    path, top = course / "notebooks/01_flip.ipynb", {}
+    for where in ("", REPO):
+        monkeypatch.setattr(address, "address", lambda where=where: where)
+        conf = runpy.run_path(str(ROOT / "tools/site/conf.py"))
+        conf["prepare"](None, "notebooks/01_flip", source := [path.read_text()])
+        top[where] = nbformat.reads(source[0], as_version=4).cells[0].source
+    assert top[""].startswith("# 1 Flips\n\n*A page: ") and "Colab" not in top[""]
+    for link in links("notebooks/01_flip.ipynb"):
+        assert top[REPO].count(f"]({link})") == 1
 
 
 def test_the_cell_imports_or_says_what_to_do(monkeypatch) -> None:

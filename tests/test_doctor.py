@@ -146,6 +146,18 @@ def test_folders(tmp_path, monkeypatch) -> None:
     assert doctor.scripts(tmp_path)[0] == WRONG
 
 
+def test_git_has_no_line_ends_of_windows() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "--eol"],
+        cwd=doctor.CHECKOUT,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    assert len(listed) > 100 and not re.findall(
+        r"i/(?:crlf|mixed).*", "\n".join(listed)
+    )
+
+
 def test_sliders(tmp_path) -> None:
     assert doctor.widgets(tmp_path)[0] == WRONG
     assert doctor.widgets()[0] == FINE

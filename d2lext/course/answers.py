@@ -99,7 +99,7 @@ def _write(path: Path, text: str) -> None:
     """Under another name first: being killed here leaves the old file whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
+    part.write_text(text, encoding="utf-8", newline="\n")  # as git has lessons
     os.replace(part, path)
 
 
