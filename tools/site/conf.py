@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools.address import address, launch
 
 ADDRESS = address()
+ALT = json.loads(Path(__file__).with_name("alt.json").read_text(encoding="utf-8"))
 TOP = (
     "*A page: it shows stored results, and its sliders do not move. To run it: "
     "{}[on your machine](../README.md).*\n"
@@ -69,17 +69,14 @@ def prepare(app, docname: str, source: list[str]) -> None:
         first = nb["cells"][0]
         title, _, text = "".join(first["source"]).partition("\n")
         first["source"] = f"{title}\n\n{top}\n{text}"
-        prose = ""
         for cell in nb["cells"]:
             if cell["cell_type"] == "code":
-                prepare_code(cell, prose)
-            else:
-                prose = "".join(cell["source"])
+                prepare_code(cell, Path(docname).name)
         source[0] = json.dumps(nb)
 
 
-def prepare_code(cell: dict, prose: str) -> None:
-    """Fold solutions, hide cells that only assert, describe images by the prose."""
+def prepare_code(cell: dict, lesson: str) -> None:
+    """Fold solutions, hide cells that only assert, describe images in words."""
     tags = cell["metadata"].setdefault("tags", [])
     if "solution" in tags:
         tags.append("hide-cell")
@@ -90,9 +87,19 @@ def prepare_code(cell: dict, prose: str) -> None:
             statements += getattr(node, "body", [node])
         if statements and all(isinstance(node, ast.Assert) for node in statements):
             tags.append("remove-cell")
-    words = re.sub(r"\[([^]]*)\]\([^)]*\)|[#*`$]", r"\1", prose).split()
-    alt = " ".join(words)[:300] or "Output of the cell above"
-    cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
+    cell["metadata"]["mystnb"] = {"image": {"alt": alt(cell, lesson)}}
+
+
+def alt(cell: dict, lesson: str) -> str:
+    """What an image shows: its own words, an explorer's line, or those of alt.json."""
+    for output in cell["outputs"]:
+        for kind, metadata in output.get("metadata", {}).items():
+            if kind.startswith("image/") and "alt" in metadata:
+                return metadata["alt"]
+        line = "".join(output.get("data", {}).get("text/plain", ""))
+        if "image/jpeg" in output.get("data", {}) and "  # seed" in line:
+            return f"Images by {line.replace('  #', ',')}"
+    return ALT[lesson].get(cell["id"], f"Output of the cell {cell['id']}")
 
 
 def index(app, error) -> None:
