@@ -128,47 +128,34 @@ def move_everything(explorer: Explorer) -> None:
     expect(explorer.code).to_have_text(start)
 
 
-def test_arrow_keys_move_the_slider(flip: Explorer) -> None:
+def test_keys_reach_and_move_the_slider_and_a_click_selects_the_code(
+    lesson_01: Lesson, flip: Explorer
+) -> None:
     before = flip.jpeg()
+    lesson_01.cell("explore-left-right").locator(".jp-InputPrompt").click()
+    for _ in range(10):
+        flip.page.keyboard.press("Tab")
+        if flip.slider("p").evaluate("e => e === document.activeElement"):
+            break
+    expect(flip.slider("p")).to_be_focused()
     for p in (0.55, 0.6, 0.65):
-        flip.slider("p").press("ArrowRight")
+        flip.page.keyboard.press("ArrowRight")
         expect(flip.readout("p")).to_have_text(f"{p:.2f}")
     flip.expect_setting(flip_code(0.65))
     assert flip.jpeg() != before
+    flip.code.click()
+    selected = flip.page.evaluate("window.getSelection().toString()")
+    assert selected == flip_code(0.65)
 
 
-def test_no_flip_at_zero(flip: Explorer) -> None:
-    flip.slider("p").press("Home")
-    flip.expect_setting(flip_code(0.0))
-    expect(flip.readout("p")).to_have_text("0.00")
-    first, *others = flip.tiles()
-    assert len(others) == 7
-    assert max(difference(tile, first) for tile in others) < JPEG_NOISE
-
-
-def test_drag_to_the_end_flips_every_tile(flip: Explorer) -> None:
-    flip.drag_to_end("p")
-    flip.expect_setting(flip_code(1.0))
-    expect(flip.readout("p")).to_have_text("1.00")
-    first, *others = flip.tiles()
-    assert difference(first, first[:, ::-1]) > 5 * JPEG_NOISE
-    assert max(difference(tile, first[:, ::-1]) for tile in others) < JPEG_NOISE
-
-
-def test_reroll_makes_new_draws(flip: Explorer) -> None:
+def test_reroll_draws_anew_and_reset_puts_everything_back(flip: Explorer) -> None:
     before = flip.jpeg()
     flip.click("Reroll")
     flip.expect_setting(flip_code(0.5), seed=1)
     expect(flip.seed).to_have_value("1")
     assert flip.jpeg() != before
-
-
-def test_reset_puts_everything_back(flip: Explorer) -> None:
-    before = flip.jpeg()
     flip.slider("p").press("End")
-    flip.click("Reroll")
     flip.expect_setting(flip_code(1.0), seed=1)
-    assert flip.jpeg() != before
     flip.click("Reset")
     flip.expect_setting(flip_code(0.5), seed=0)
     expect(flip.readout("p")).to_have_text("0.50")
@@ -176,12 +163,17 @@ def test_reset_puts_everything_back(flip: Explorer) -> None:
     assert flip.jpeg() == before
 
 
-def test_a_click_selects_the_code(flip: Explorer) -> None:
-    flip.slider("p").press("ArrowLeft")
-    flip.expect_setting(flip_code(0.45))
-    flip.code.click()
-    selected = flip.page.evaluate("window.getSelection().toString()")
-    assert selected == flip_code(0.45)
+def test_the_ends_of_the_slider_flip_every_tile_and_none(flip: Explorer) -> None:
+    flip.drag_to_end("p")
+    flip.expect_setting(flip_code(1.0))
+    first, *others = flip.tiles()
+    assert len(others) == 7 and difference(first, first[:, ::-1]) > 5 * JPEG_NOISE
+    assert max(difference(tile, first[:, ::-1]) for tile in others) < JPEG_NOISE
+    flip.slider("p").press("Home")
+    flip.expect_setting(flip_code(0.0))
+    expect(flip.readout("p")).to_have_text("0.00")
+    first, *others = flip.tiles()
+    assert max(difference(tile, first) for tile in others) < JPEG_NOISE
 
 
 def test_own_picture_becomes_the_original(flip: Explorer) -> None:
@@ -206,29 +198,6 @@ def test_a_file_that_is_no_picture(flip: Explorer) -> None:
     flip.slider("p").press("End")
     flip.expect_setting(flip_code(1.0))
     expect(flip.alert).to_have_count(0)
-
-
-def test_tab_reaches_the_slider(lesson_01: Lesson, flip: Explorer) -> None:
-    lesson_01.cell("explore-left-right").locator(".jp-InputPrompt").click()
-    for _ in range(10):
-        flip.page.keyboard.press("Tab")
-        if flip.slider("p").evaluate("e => e === document.activeElement"):
-            break
-    expect(flip.slider("p")).to_be_focused()
-    flip.page.keyboard.press("ArrowLeft")
-    flip.expect_setting(flip_code(0.45))
-
-
-def test_brightness_changes_the_picture(browser, server) -> None:
-    with opened(browser, server, NOTEBOOKS / "03_color.ipynb") as lesson:
-        lesson.run("import-d2l", "setup", "explore-brightness")
-        explorer = Explorer(lesson.cell("explore-brightness"))
-        start = explorer.code.inner_text()
-        before = explorer.jpeg()
-        explorer.slider("brightness").press("ArrowRight")
-        expect(explorer.code).not_to_have_text(start)
-        explorer.expect_new_picture(before)
-        assert not lesson.problems
 
 
 CELL = """import os
