@@ -15,6 +15,7 @@ from PIL import Image
 
 from d2lext.images import CLASSES, read_cifar10, read_sample
 from d2lext.runs import read_runs, record_run
+from tests.tiny_images import make_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -111,20 +112,12 @@ def _as_a_kernel(start, number: int, folder: str, runs: str, results) -> None:
 @pytest.mark.slow
 def test_eight_kernels_share_a_folder(tmp_path) -> None:
     """All make the cache at once and write to one file of runs."""
-    for split in ("train", "test"):
-        for label, name in enumerate(CLASSES):
-            (tmp_path / split / name).mkdir(parents=True)
-            for i in range(20):
-                image = Image.new("RGB", (32, 32), (25 * label, 12 * i, 7))
-                image.save(tmp_path / split / name / f"{i}.png")
+    make_folder(tmp_path, 20, 20)
     runs, context = tmp_path / "runs.jsonl", multiprocessing.get_context("spawn")
     start, results = context.Barrier(8), context.Queue()
+    where = str(tmp_path), str(runs), results
     kernels = [
-        context.Process(
-            target=_as_a_kernel,
-            args=(start, k, str(tmp_path), str(runs), results),
-            daemon=True,
-        )
+        context.Process(target=_as_a_kernel, args=(start, k, *where), daemon=True)
         for k in range(8)
     ]
     for kernel in kernels:

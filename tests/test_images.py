@@ -22,6 +22,7 @@ from torchvision.datasets import CIFAR10
 import d2lext.images
 from d2lext.fetch import fetch
 from d2lext.images import CLASSES, VARIABLE, main, read_cifar10, read_sample
+from tests.tiny_images import make_folder
 
 NAME, UNPACKED = CIFAR10.filename, CIFAR10.base_folder
 
@@ -86,14 +87,7 @@ def image(value: int, size=(32, 32), mode="RGB") -> Image.Image:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two images of each class and split, filled with 10 * label + number."""
-    root = tmp_path / "images"
-    for split in ("train", "test"):
-        for label, name in enumerate(CLASSES):
-            (root / split / name).mkdir(parents=True)
-            for n in range(2):
-                image(10 * label + n).save(root / split / name / f"{n}.png")
-    return root
+    return make_folder(tmp_path / "images", 2, 2)
 
 
 def values(root: Path, is_train: bool = True) -> list[tuple[int, int]]:
