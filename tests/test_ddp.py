@@ -52,17 +52,6 @@ def test_weights_equal_those_of_one_process(saved) -> None:
         assert difference < 1e-10
 
 
-def test_gradient_is_that_of_all_examples_also_with_unequal_shares(saved) -> None:
-    """Divided by the count of all, it is the gradient of the mean loss over all."""
-    net = worker.make_net()
-    count = sum(worker.SHARES[0])
-    X, y = (data[:count] for data in worker.make_data(sum(map(sum, worker.SHARES))))
-    torch.nn.functional.cross_entropy(net(X), y).backward()
-    mean = worker.flat(net, lambda p: p.grad)
-    for process in saved:
-        assert torch.allclose(process["gradients"][0] / count, mean, atol=1e-12)
-
-
 def test_every_example_once_an_epoch_though_the_count_does_not_divide(saved) -> None:
     epochs = list(zip(*(process["seen"] for process in saved), strict=True))
     for shares in epochs:
@@ -285,20 +274,3 @@ def test_the_first_process_decides_on_checkpoint_and_results(
     (folders[1] / "runs.json").write_text("of somebody else")
     first, _ = two(context, folders, roots, *options)
     assert "1 runs were already in runs.json" in first and len(recorded(images)) == 2
-
-
-@pytest.mark.slow
-def test_two_machines_train_one_net(images: Path, launched) -> None:
-    """Two torchruns of one process each, which find each other as machines do."""
-    launch = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2"),
-        *("--nproc-per-node=1", "--rdzv-backend=c10d", "--local-addr=localhost"),
-        f"--rdzv-endpoint=localhost:{free_port()}",
-    ]
-    machines = [launched(images, "--epochs", "3", launch=launch) for _ in range(2)]
-    outputs = [machine.communicate(timeout=2 * LIMIT)[0] for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], outputs
-    assert sorted("epoch 3/3:" in out for out in outputs) == [False, True]
-    (run,) = recorded(images)
-    assert run["processes"] == 2
-    assert sum(count for count, *_ in run["bins"]) == 20
