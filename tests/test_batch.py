@@ -567,9 +567,7 @@ FLIP, JITTER = batch.RandomHorizontalFlip(), batch.ColorJitter(0.5)
 OWN, MIX = batch.Compose([FLIP], seeded()), batch.RandomApply([LAST])
 REFUSED = r"""
 FLIP("cat")                                           | X: expected a batch
-FLIP(P8)                                              | X: expected a batch
 JITTER(X8[:, :2])                                     | X: .*1 or 3, .*PerImage
-JITTER(X8 + 255)                                      | X: .*divide.*normalize last
 Compose([FLIP, JITTER])(X8 - 1)                       | X: .*divide.*normalize last
 RandomHorizontalFlip(1.5)                             | p: .*from 0 to 1, got 1.5
 RandomErasing(p="a")                                  | p: .*from 0 to 1, got 'a'
@@ -587,9 +585,6 @@ RandomRotation(9, "bicubic")                          | interpolation: .*'bicubi
 RandomRotation(-1)                                    | degrees
 RandomAffine((0, math.nan))                           | degrees: .*finite
 RandomRotation(9, expand=True)                        | expand: .*PerImage
-RandomAffine(0, (2, 0))                               | translat
-RandomAffine(0, 1)                                    | translat
-RandomAffine(0, scale=(0, 1))                         | [sS]cale
 RandomAffine(0, scale=(1, math.inf))                  | scale: .*finite
 RandomErasing(scale=(0, 2))                           | scale: .*from 0 to 1
 RandomResizedCrop(8, (1, 0))                          | scale: .*min, max
@@ -602,20 +597,16 @@ RandomErasing(value="noise")                          | value: .*got 'noise'
 RandomErasing(value=(1, 2))(X8)                       | value: expected 1 or 3
 ColorJitter(-1)                                       | brightness .*non negative
 ColorJitter(math.nan)                                 | brightness .*nan
-ColorJitter(contrast=(2, 1))                          | contrast .*increasing
 ColorJitter(saturation=math.inf)                      | saturation: .*inf
-ColorJitter(hue=0.6)                                  | hue .*-0.5, 0.5
 Normalize((1, math.nan), (1, 1))                      | mean: .*nan
 Normalize((0, 0), (1,))(X8)                           | mean: .*3 channels
 Normalize((0, 0, 0), (1, 0, 1))                       | std: .*> 0
 FLIP(X8, generator=3)                                 | generator: .*got int
 Compose([], generator=3)                              | generator: .*got int
 RandomApply([OWN])                                    | transforms.0.: has a generator
-Compose([FLIP, OWN])                                  | transforms.1.: has a generator
 Compose([v2.ToImage()])                               | transforms.0.: .*PerImage
 Compose([LAST, JITTER])                               | transforms.1.: ColorJitter needs
 Compose([Compose([MIX]), JITTER])                     | transforms.1.: ColorJitter needs
-Compose(FLIP)                                         | transforms: .*a list
 RandomApply([])                                       | transforms: expected 1, got 0
 RandomChoice([RandomCrop(8), RandomCrop(7)])(X8)      | transforms: .*one size
 FLIP.dataset(X8, Y8)                                  | X: expected uint8 images
