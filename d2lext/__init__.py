@@ -28,6 +28,7 @@ _NAMES = {
     "explore": "widgets.sliders",
     "data_path": "images",
     "check": "course.exercises",
+    "language": "course.language",
 }
 _MODULES = {p.stem for p in Path(__file__).parent.glob("[a-z]*.py")}
 # What d2l.torch imports, under its names there.

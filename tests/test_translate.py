@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import string
 from pathlib import Path
 
 import pytest
 
+import d2lext as d2l
+from d2lext.course import exercises, language
 from tools import translate
 from tools.translate import Message, catalog, exported, imported, po, updated
 
@@ -115,7 +118,9 @@ def test_a_chinese_lesson(course: Path, capsys) -> None:
     assert "".join(code["source"]) == (
         "".join(english["source"]) + '\nd2l.language("zh")'
     )
-    assert code["outputs"][0]["data"] == {"text/plain": ["1.1: 中文 not answered yet."]}
+    assert code["outputs"][0]["data"] == {
+        "text/plain": ["中文 1.1: 中文 not answered yet."]
+    }
     assert not (course / "notebooks/zh/02_crop.ipynb").exists()  # nothing in it yet
     translated(course, "02_crop")
     translate.main([], course)
@@ -138,6 +143,36 @@ def test_check_fails_for_what_is_missing_or_stale(course: Path, capsys) -> None:
     assert said.err == "translate: 02_crop: text-0: changed\n"
     assert translate.main([], course) == 0  # English in its place
     assert cells(course, "zh/02_crop")[0]["source"] == ["# 2 More crops"]
+
+
+def test_checks_speak_the_language_of_the_lesson(monkeypatch, tmp_path) -> None:
+    """Chinese where it is translated, English elsewhere, and afterwards again."""
+    table = {"{}: {}": "{}：{}", "not answered yet.": "还没有作答。"}
+    table |= {"right: {}": "正确：{}", "a tensor of {}": "{} 张量"}
+    table |= {exercises.ANY["type"]: "应返回{wanted}，得到的是{got}。"}
+    (tmp_path / "zh.json").write_text(json.dumps(table), encoding="utf-8")
+    monkeypatch.setattr(language, "__file__", str(tmp_path / "language.py"))
+    answers = (..., lambda X: X.flip(3), lambda X: X.flip(3).double())
+    try:
+        d2l.language("zh")
+        unanswered, right, wrong = (str(exercises.verdict("1.1", a)) for a in answers)
+    finally:
+        d2l.language("en")
+    assert unanswered == "1.1：还没有作答。"
+    assert right.startswith("1.1：正确：an index")  # which has no Chinese here
+    assert wrong == "1.1：not yet: 应返回float32 张量，得到的是float64 张量。"
+    assert str(exercises.verdict("1.1", ...)) == "1.1: not answered yet."
+    with pytest.raises(ValueError, match="one of en, zh; got 'de'"):
+        d2l.language("de")
+
+
+def test_chinese_words_have_the_same_fields() -> None:
+    def fields(text: str) -> set:
+        return {field[1:3] for field in string.Formatter().parse(text) if field[1]}
+
+    for message in catalog(ROOT / "translations/zh/exercises.po").values():
+        if message.done:
+            assert fields(message.chinese) == fields(message.english), message
 
 
 @pytest.mark.xfail(reason="being translated", strict=False)

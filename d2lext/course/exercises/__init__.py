@@ -23,6 +23,7 @@ import torch
 from IPython.display import display
 from IPython.utils.capture import capture_output
 
+from d2lext.course.language import say
 from d2lext.widgets.sliders import seeded
 
 NAMES = "flip crop color compose cifar10 batch multi_gpu compare mixup questions"
@@ -72,7 +73,7 @@ class Verdict(NamedTuple):
     words: str
 
     def __str__(self) -> str:
-        return f"{self.id}: {self.words}"
+        return say("{}: {}").format(self.id, self.words)
 
     __repr__ = __str__
 
@@ -94,17 +95,18 @@ def check(id: str | float, answer: object) -> None:
 def verdict(id: str | float, answer: object) -> Verdict:
     """The verdict that `check` prints."""
     if (id := str(id)) not in LESSONS:
-        known = ", ".join(LESSONS)
-        return Verdict(
-            id, "unknown", f"no exercise has this number. Choose from {known}."
-        )
+        words = say("no exercise has this number. Choose from {}.")
+        return Verdict(id, "unknown", words.format(", ".join(LESSONS)))
     lesson = importlib.import_module(f"{__name__}.{LESSONS[id]}")
     wrong = _tried(lesson.check, answer)
     if wrong is None:
-        return Verdict(id, "right", f"right: {lesson.WORDS['right']}")
-    words = (ANY | lesson.WORDS)[wrong.key].format(**wrong.values)
-    early = wrong.key in ("unanswered", "slow", "endless")
-    return Verdict(id, wrong.key, words if early else f"not yet: {words}")
+        words = say("right: {}").format(say(lesson.WORDS["right"]))
+        return Verdict(id, "right", words)
+    values = {k: say(v) if isinstance(v, str) else v for k, v in wrong.values.items()}
+    words = say((ANY | lesson.WORDS)[wrong.key]).format(**values)
+    if wrong.key not in ("unanswered", "slow", "endless"):
+        words = say("not yet: {}").format(words)
+    return Verdict(id, wrong.key, words)
 
 
 def _tried(test: Callable, function: object) -> AnswerError | None:
@@ -121,7 +123,7 @@ def _tried(test: Callable, function: object) -> AnswerError | None:
         except AnswerError as wrong:
             found.append(wrong)
         except BaseException as error:  # SystemExit, too: nothing may reach the learner
-            found.append(_raised(error, "valid arguments"))
+            found.append(_raised(error, say("valid arguments")))
 
     # The system's seed gives fresh inputs at each check, and `seeded` restores the
     # learner's own generators afterwards.
@@ -225,9 +227,10 @@ def _shown(value: object) -> str:
 def kind(value: object) -> str:
     """A value's type in words."""
     if isinstance(value, torch.Tensor):
-        return f"a tensor {value.dtype}".replace("torch.", "of ")
+        return say("a tensor of {}").format(str(value.dtype).removeprefix("torch."))
     if isinstance(value, list) and value:
-        return "a list of " + ", ".join(sorted({type(v).__name__ for v in value}))
+        kinds = sorted({type(v).__name__ for v in value})
+        return say("a list of {}").format(", ".join(kinds))
     return type(value).__name__
 
 
