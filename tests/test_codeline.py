@@ -90,6 +90,7 @@ def test_lambdas_on_one_line_are_told_apart():
         partial(max, 3, key=abs),
         partial(max),
         v2.InterpolationMode.BILINEAR,
+        {"how": [v2.InterpolationMode.BILINEAR], 3: {}},
         torch.float32,
         v2.Resize,
         len,

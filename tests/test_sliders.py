@@ -356,7 +356,10 @@ FLIP, cat, tile=(1, 9)               | TypeError: tile: .*no
 FLIP, cat, seed=-1                   | ValueError: seed: .*-1
 v2.ColorJitter(0.5), cat, hue=(0, 1) | TypeError: draw: .*class ColorJitter
 OLD.ToTensor(), cat                  | TypeError: draw: .*class ToTensor, not one that
-lambda img: img, cat                 | TypeError: img: .*does not take the image
+lambda img: img, cat                 | TypeError: draw: give .*lambda p: .*gives img
+FLIP, cat, p=[FLIP(), FLIP(0.9)]     | TypeError: p: the RandomHorizontalFlip has no
+FLIP, cat, p=[[np.zeros(3)]]         | TypeError: p: the ndarray has no name
+partial(FLIP, FLIP()), cat           | TypeError: draw: the RandomHorizontalFlip has no
 v2.RandomCrop, cat                   | TypeError: size: .*size=.0.0, 1.0.*partial
 lambda: None, cat                    | TypeError: draw: .*must return an augmentation
 lambda: len, cat                     | TypeError: .*has no len

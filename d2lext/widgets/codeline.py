@@ -28,6 +28,9 @@ def word(value: object) -> str:
         words = ", ".join(map(word, value))
         comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
         return f"[{words}]" if isinstance(value, list) else f"({words}{comma})"
+    if type(value) is dict:
+        words = ", ".join(f"{word(key)}: {word(v)}" for key, v in value.items())
+        return f"{{{words}}}"
     if isinstance(value, np.generic):
         return repr(value.item())
     if isinstance(value, enum.Enum):
@@ -42,7 +45,10 @@ def word(value: object) -> str:
 
 
 def name(thing: object) -> str:
-    """What a lesson calls a function, class or object; else its shortest path."""
+    """What a lesson calls a function, class or object; else its shortest path.
+
+    Raises TypeError for an object that has neither, unless its repr evaluates to it.
+    """
     if isinstance(thing, functools.partial):
         return name(thing.func)
     here = {k: v for k, v in vars(sys.modules["__main__"]).items() if k[0] != "_"}
@@ -51,7 +57,12 @@ def name(thing: object) -> str:
             return own
     path = getattr(thing, "__qualname__", None)
     if path is None:
-        return repr(thing)
+        if type(thing).__module__ == "builtins" or repr(thing).startswith("torch."):
+            return repr(thing)
+        raise TypeError(
+            f"the {type(thing).__name__} has no name, which the line of code needs; "
+            "give it one in a cell, such as mine = ..., and pass mine"
+        )
     if path.endswith("<lambda>"):
         return _lambda(thing)
     if inspect.ismethod(thing):

@@ -269,12 +269,28 @@ def _parameters(draw: Callable, controls: dict[str, object]) -> dict:
     for name, p in parameters.items():
         variadic = p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
         if p.default is p.empty and not variadic and name not in controls:
+            if not controls and inspect.isroutine(draw):
+                raise TypeError(
+                    "draw: give it parameters to move, with their values, such as "
+                    "explore(lambda p: RandomHorizontalFlip(p), img, p=(0.0, 1.0)); it "
+                    f"takes no image, but returns what does. No control gives {name}"
+                )
             raise TypeError(
                 f"{name}: {codeline.name(draw)} needs it; give it a control, such as "
-                f"{name}=(0.0, 1.0), or fix it with functools.partial. (draw takes the "
-                "controls' values; it does not take the image, but returns what does)"
+                f"{name}=(0.0, 1.0), or fix it with functools.partial"
             )
+    with _naming("draw"):
+        codeline.call(draw, {})
     return dict(parameters)
+
+
+@contextlib.contextmanager
+def _naming(argument: str) -> Iterator[None]:
+    """Put the argument's name before the error of an object that has no name."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(f"{argument}: {error}") from None
 
 
 def _control(name: str, spec: object, parameter: object) -> widgets.Widget:
@@ -289,7 +305,8 @@ def _control(name: str, spec: object, parameter: object) -> widgets.Widget:
     if isinstance(spec, bool):
         return widgets.Checkbox(value=spec, **look)
     if isinstance(spec, list) and spec:
-        options = [(v if isinstance(v, str) else codeline.word(v), v) for v in spec]
+        with _naming(name):
+            options = [(v if isinstance(v, str) else codeline.word(v), v) for v in spec]
         return widgets.Dropdown(options=options, value=spec[0], **look)
     if isinstance(spec, tuple) and len(spec) in (2, 3):
         return _slider(name, _python(spec), parameter, look)
