@@ -77,14 +77,24 @@ def cut_one_by_one(X, top, left, size) -> torch.Tensor:
 
 
 def resized_one_by_one(X, boxes, size, interpolation, antialias) -> torch.Tensor:
-    """Boxes (top, left, height, width) of a batch, resized by torchvision; float32."""
+    """Boxes (top, left, height, width) of a batch, resized; float32.
+
+    Images of uint8 are rounded to uint8 in between, as torchvision does.
+    """
     mode = InterpolationMode(interpolation)  # torchvision 0.19 takes no names
-    how = {"size": size, "interpolation": mode, "antialias": antialias}
+    as_bytes = X.dtype == torch.uint8 and X.device.type == "cpu"
+
+    def resized(x):
+        if as_bytes and interpolation == "bilinear":  # what torchvision calls, too
+            x = x[None].contiguous(memory_format=torch.channels_last)
+            return F.interpolate(x, size, mode="bilinear", antialias=antialias)[0]
+        return TF.resize_image(x, size, mode, antialias=antialias)
+
     crops = (
-        to_float(x[:, top : top + h, left : left + w])
+        x[:, top : top + h, left : left + w]
         for x, (top, left, h, w) in zip(X, boxes.tolist(), strict=True)
     )
-    return torch.stack([TF.resize_image(x, **how) for x in crops])
+    return to_float(torch.stack([resized(x) for x in crops]))
 
 
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
@@ -434,6 +444,16 @@ def _inverse(angle, translate, scale, shear, center) -> torch.Tensor:
 
 def warp(X, matrices, interpolation="nearest", fill=None) -> torch.Tensor:
     """Images whose pixels come from where matrices (n, 2, 3) say; of X's type."""
+    n = max(1, 2**17 // X[0, 0].numel())  # images that a core's cache holds
+    if interpolation == "nearest" and fill is not None and not any(fill):
+        fill = None  # there are zeros outside
+    if len(X) <= n or X.device.type != "cpu":
+        return _warp(X, matrices, interpolation, fill)
+    parts = zip(X.split(n), matrices.split(n), strict=True)
+    return torch.cat([_warp(x, m, interpolation, fill) for x, m in parts])
+
+
+def _warp(X, matrices, interpolation, fill):
     (n, c, h, w), kind = X.shape, X.dtype
     X = X if kind == torch.float64 else X.float()
     sides = (torch.arange(k, device=X.device).to(X) - (k - 1) / 2 for k in (h, w))

@@ -62,6 +62,14 @@ def test_resized_crops_are_torchvisions_of_all_kinds_and_sizes(
     compare(ours, lambda x, **box: TF.resized_crop(x, **box, **options), X, 1e-5)
 
 
+@pytest.mark.parametrize("side", [56, 300])  # 300: in parts
+def test_large_images_of_bytes_are_torchvisions_bit_for_bit(side):
+    X, size = images(3, side, side, dtype=torch.uint8), [side, side]
+    crop, turn = batch.RandomResizedCrop(side), batch.RandomRotation(30)
+    compare(crop, lambda x, **p: TF.resized_crop(x, **p, size=size) / 255, X, 1e-7)
+    compare(turn, lambda x, angle, **_: TF.rotate(x, angle), X, 0)
+
+
 def test_pixels_and_labels_are_those_of_to_tensor():
     X, y = stored()
     dataset = batch.Compose([]).dataset(X.numpy(), y.int().numpy())
