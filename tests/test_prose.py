@@ -1,6 +1,7 @@
 """What lessons 1 to 6 say in words is what their cells show; cells do not collide."""
 
 import json
+import re
 import symtable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from d2lext.runs import content
 from tools import figures
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +68,66 @@ def test_the_first_lesson_quotes_the_records():
     said = text("01_flip", "gain-finding")[0]
     for file in ("sample_policies.json", "cifar10_5000.json"):
         for policy in figures.POLICIES:
-            assert f"{np.mean(figures.accuracies(file, policy)):.1f}%" in said
+            assert f"{mean(file, policy):.1f}%" in said
+
+
+def percents(lesson: str, slug: str) -> dict[str, list[int]]:
+    """The percentages of each line that a cell shows, by the words before the colon."""
+    found = {}
+    for line in text(lesson, slug)[1].splitlines():
+        name, _, rest = line.partition(":")
+        if numbers := re.findall(r"(\d+)%", rest):
+            found[name] = [int(number) for number in numbers]
+    return found
+
+
+def mean(file: str, policy: str) -> float:
+    """Percent right after the last epoch, over the runs without mixup and CutMix."""
+    runs = (run for run in content(file)["runs"] if run["policy"] == policy)
+    mixing = ("mixup_alpha", "cutmix_alpha")
+    plain = [r for r in runs if not any(r.get(name) for name in mixing)]
+    return 100 * np.mean([run["test_acc"][-1] for run in plain])
+
+
+def test_differences_in_words_are_those_of_tables_and_records():
+    said = {
+        (lesson, slug): text(lesson, slug)[0]
+        for lesson, slug in [
+            ("01_flip", "gain-why"),
+            ("01_flip", "gain-finding"),
+            ("01_flip", "lies-finding"),
+            ("02_crop", "kept-finding"),
+            ("02_crop", "solution-2-2"),
+            ("03_color", "solution-3-2"),
+            ("04_compose", "policies-why"),
+        ]
+    }
+    sample, photographs = "sample_policies.json", "cifar10_5000.json"
+    flips, more = (
+        [mean(file, policy) - mean(file, "none") for file in (sample, photographs)]
+        for policy in ("flip", "all")
+    )
+    gain, cost = round(more[0]), -round(more[1])
+    words = f"gain {gain} points of test accuracy, or cost {cost}."
+    assert words in said["01_flip", "gain-why"]
+    words = f"Flips gain {round(min(flips))} to {round(max(flips))} points"
+    assert words in said["01_flip", "gain-finding"]
+    assert f"gains {gain} points on A" in said["01_flip", "gain-finding"]
+    assert f"costs {cost} on B" in said["01_flip", "gain-finding"]
+    plain, flipped = percents("01_flip", "linear-table")["b or d, 0.3"]
+    assert f"{plain - flipped} points" in said["01_flip", "lies-finding"]
+    kept = percents("02_crop", "kept-by-scale")
+    for slug, area, fraction, words in [
+        ("kept-finding", "0.08", 1 / 3, "one crop in three"),
+        ("solution-2-2", "0.25", 1 / 8, "one crop of eight"),
+    ]:
+        assert words in said["02_crop", slug]
+        assert abs(1 - kept[f"area from {area}"][0] / 100 - fraction) < 0.01
+    color = mean(sample, "color") - mean(sample, "none")
+    assert f"gain {color:.0f} points" in said["03_color", "solution-3-2"]
+    assert "stays behind flips and crops" in said["04_compose", "policies-why"]
+    for file in ("cifar10_ladder.json", "cifar10_ladder_longer.json"):
+        assert mean(file, "flip+crop+trivialaugment") < mean(file, "flip+crop")
 
 
 @pytest.mark.parametrize("name", figures.FIGURES)

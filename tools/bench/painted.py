@@ -23,9 +23,9 @@ MOVES, DRAG, SECONDS = 40, 20, 0.6
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
 CELLS = {
     "ours": """
-import torchvision.transforms as T
+from torchvision.transforms import v2
 import d2lext as d2l
-d2l.explore(T.ColorJitter, d2l.data_path("cat.jpg"), brightness=(0, 1, 0.5))""",
+d2l.explore(v2.ColorJitter, d2l.data_path("cat.jpg"), brightness=(0, 1, 0.5))""",
     "interact": """
 %matplotlib inline
 import matplotlib.pyplot as plt
@@ -34,7 +34,7 @@ img = d2l.Image.open(d2l.data_path("cat.jpg"))
 img.thumbnail((160, 160))
 @interact(brightness=(0.0, 1.0, 0.05))
 def draw(brightness=0.5):
-    d2l.apply(img, T.ColorJitter(brightness=brightness))
+    d2l.apply(img, v2.ColorJitter(brightness=brightness))
     plt.show()""",
 }
 # Remembers when a key went down, and how long after it each new picture was painted.

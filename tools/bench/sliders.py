@@ -14,9 +14,9 @@ from functools import partial
 import matplotlib
 
 matplotlib.use("agg")
-import torchvision.transforms as T
 from matplotlib import pyplot as plt
 from PIL import Image
+from torchvision.transforms import v2
 
 import d2lext as d2l
 
@@ -54,15 +54,15 @@ def moves(explorer) -> Iterator[None]:
 def main() -> None:
     img = Image.open(d2l.data_path("cat.jpg"))
     color = dict.fromkeys(["brightness", "contrast", "saturation"], (0, 1, 0.5))
-    crop = partial(T.RandomResizedCrop, (200, 200))
+    crop = partial(v2.RandomResizedCrop, (200, 200))
     explorers = {
-        "flip": (T.RandomHorizontalFlip, {"p": (0, 1)}, 25),
+        "flip": (v2.RandomHorizontalFlip, {"p": (0, 1)}, 25),
         "crop": (
             crop,
             {"scale": (0.02, 1, (0.1, 1)), "ratio": (0.25, 4, (0.5, 2))},
             25,
         ),
-        "all colours": (T.ColorJitter, color | {"hue": (0, 0.5, 0.5)}, 60),
+        "all colours": (v2.ColorJitter, color | {"hue": (0, 0.5, 0.5)}, 60),
     }
     print(
         f"{'explorer':12} {'median':>8} {'p95':>8} {'goal':>8} {'matplotlib':>11} ratio"
