@@ -95,23 +95,23 @@ def test_pages_lead_on_and_are_found(site, page) -> None:
 
 @pytest.mark.browser
 def test_pages_fit_a_phone_in_the_dark_and_need_no_internet(site) -> None:
-    asked, widths, small, diagrams, filters = [], {}, [], [], set()
+    asked, widths, sheets, diagrams, filters = [], {}, [], [], set()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium())
         size = {"width": 360, "height": 800}
         page = browser.new_page(viewport=size, color_scheme="dark")
         page.on("request", lambda request: asked.append(request.url))
-        for path in (site / "README.html", *(site / "notebooks").glob("*.html")):
+        for path in (*site.glob("[A-Z]*.html"), *site.glob("[dn]*/*.html")):
             page.goto(path.as_uri())
-            widths[path.stem] = page.evaluate("document.documentElement.scrollWidth")
+            widths[str(path)] = page.evaluate("document.documentElement.scrollWidth")
             images = "[...document.querySelectorAll('.cell_output img')]"
             filters |= {
                 *page.evaluate(f"{images}.map(e => getComputedStyle(e).filter)")
             }
-            # Four tiles of 100 pixels: what is wider than the page can be scrolled.
-            small += page.evaluate(
-                f"{images}.filter(e => !e.hasAttribute('width') && "
-                "e.width < Math.min(400, e.naturalWidth)).map(e => e.src)"
+            # Tiles of 100 pixels: what is wider than the page can be scrolled.
+            sheets += page.evaluate(
+                f"{images}.filter(e => !e.hasAttribute('width')).map(e => "
+                "[e.width, e.naturalWidth, +e.className.split('columns-')[1] || 1])"
             )
             # Diagrams have a width; they shrink, but stay legible.
             diagrams += page.evaluate(
@@ -120,5 +120,7 @@ def test_pages_fit_a_phone_in_the_dark_and_need_no_internet(site) -> None:
         browser.close()
     assert set(widths.values()) == {360}, widths
     assert len(diagrams) >= 3 and 300 < min(diagrams) <= max(diagrams) < 360
-    assert not small and filters == {"none"}
+    for width, natural, columns in sheets:  # of filters, 2 x 2, there are twelve
+        assert width >= min(400, natural) and (columns > 10 or width > 100 * columns)
+    assert sum(columns > 4 for *_, columns in sheets) > 25 and filters == {"none"}
     assert not [url for url in asked if not url.startswith(("file:", "data:"))]

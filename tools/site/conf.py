@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools.address import address, launch
 
 ADDRESS = address()
+COLUMNS = re.compile(r"show_images\(.*?, \d+, (\d+)\b|num_cols=(\d+)", re.DOTALL)
 ALT = json.loads(Path(__file__).with_name("alt.json").read_text(encoding="utf-8"))
 TOP = (
     "*A page: it shows stored results, and its sliders do not move. To run it: "
@@ -87,7 +89,10 @@ def prepare_code(cell: dict, lesson: str) -> None:
             statements += getattr(node, "body", [node])
         if statements and all(isinstance(node, ast.Assert) for node in statements):
             tags.append("remove-cell")
-    cell["metadata"]["mystnb"] = {"image": {"alt": alt(cell, lesson)}}
+    image = {"alt": alt(cell, lesson)}
+    if columns := COLUMNS.search(code):  # book.css scrolls wide sheets on a phone
+        image["classes"] = f"columns-{columns[1] or columns[2]}"
+    cell["metadata"]["mystnb"] = {"image": image}
 
 
 def alt(cell: dict, lesson: str) -> str:
