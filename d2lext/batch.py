@@ -80,7 +80,7 @@ def _cut(X, top, left, size):
 
 # 06_batch.ipynb: save-crop
 class RandomCrop(Transform):
-    """Pad each image and cut a window of `size` out of it, as torchvision's does.
+    """Pad each image, then cut out a window of `size`, as torchvision's does.
 
     padding: one number, (sides, top and bottom), or (left, top, right, bottom).
     """
@@ -141,7 +141,7 @@ def _weights(start, length, n_out, n_in):
 
 # 06_batch.ipynb: save-boxes
 def _middle(height, width, ratio):
-    """Return the sides of the largest allowed window, for where no try fits."""
+    """Return the sides of the largest allowed window, used if no try fits."""
     if width / height < ratio[0]:
         return round(width / ratio[0]), width
     if width / height > ratio[1]:
@@ -284,7 +284,7 @@ class BatchDataset(Dataset):
         return [augment.Batch(self.batch(indices))]
 
     def batch(self, indices):
-        """Return augmented images, float32, and labels, at these indices."""
+        """Return the augmented images, float32, and the labels at these indices."""
         i = torch.as_tensor(indices, device="cpu")
         params = self.transform.draw_for(i, self.epoch, *self.sides)
         with augment.full_precision(self.kept.device):

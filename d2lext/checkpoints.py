@@ -1,4 +1,4 @@
-"""The state of a training run in a file, whole or not at all, and of this run only."""
+"""Save the state of a training run to a file atomically, and resume from it."""
 
 import contextlib
 import os
@@ -16,10 +16,10 @@ STATE = ("net", "trainer", "scheduler")
 def open_checkpoint(
     path: str | os.PathLike, resume: bool, settings: dict
 ) -> dict | None:
-    """The state to go on from, if it is there; first sees that path can be written.
+    """The state to resume from, or None; first checks that `path` can be written.
 
-    Raises ValueError for a path that cannot be written, a file that is no checkpoint,
-    one of a run with other settings, and one that is not to be resumed.
+    Raises ValueError for a path that cannot be written, for a file that is not a
+    checkpoint of a run with these settings, and for any file if `resume` is False.
     """
     path = Path(path)
     try:
@@ -38,28 +38,28 @@ def open_checkpoint(
         )
     if not path.exists():
         if resume:
-            print(f"note: no checkpoint {path} yet, so training starts anew")
+            print(f"note: there is no checkpoint {path} yet; starting from scratch")
         return None
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         theirs, *_ = [saved[name] for name in ("settings", "history", *STATE)]
         other = differing(settings, theirs)
-    except Exception as error:  # what half a file makes torch.load raise depends on it
+    except Exception as error:  # torch.load raises many kinds for a broken file
         words = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
-            f"checkpoint {path}: cannot be read ({words}); delete it to start anew"
+            f"checkpoint {path}: cannot be read ({words}); delete it and start again"
         ) from error
     if other:
         words = "; ".join(f"{name} was {b!r}, is {a!r}" for name, a, b in other)
         raise ValueError(
-            f"checkpoint {path}: is of another run ({words}); give the same options "
-            "and data, or another checkpoint"
+            f"checkpoint {path}: belongs to another run ({words}); use the same "
+            "options and data, or name another file"
         )
     return saved
 
 
 def restore(state: dict, saved: dict | None) -> History:
-    """Load what was saved into the parts of a state; the history so far."""
+    """Load a saved state into the parts of `state`, and return its history."""
     if saved is None:
         return History()
     for name in STATE:
@@ -68,18 +68,21 @@ def restore(state: dict, saved: dict | None) -> History:
 
 
 def save(path: str | os.PathLike, settings: dict, state: dict, history: History):
-    """Replace the file by the state of now; where that fails, print a note."""
+    """Replace the file by the current state; if that fails, print a note."""
     path = Path(path)
     saved = {name: state[name].state_dict() for name in STATE}
     saved |= {"settings": settings, "history": list(map(tuple, history))}
-    try:  # under another name: being killed here leaves the last one whole
+    try:  # under another name first: a kill here leaves the old file intact
         torch.save(saved, _part(path))
         os.replace(_part(path), path)
-    except (OSError, RuntimeError) as error:  # torch's own, where the disk is full
+    except (OSError, RuntimeError) as error:  # torch's own, if the disk is full
         with contextlib.suppress(OSError):
             _part(path).unlink()
         words = str(error).partition("\n")[0]
-        print(f"note: epoch {len(history)} is not in {path} ({words})", file=sys.stderr)
+        print(
+            f"note: epoch {len(history)} was not saved in {path} ({words})",
+            file=sys.stderr,
+        )
 
 
 def _part(path: Path) -> Path:

@@ -52,14 +52,14 @@ class _Loader(torch.utils.data.DataLoader):
 
     def __iter__(self):
         try:
-            with torch.device("cpu"):  # shuffle on the CPU, whatever the default
+            with torch.device("cpu"):  # shuffle on the CPU, whatever the default device
                 batches = super().__iter__()
         except (AttributeError, TypeError, pickle.PicklingError) as error:
             if not re.search("pickle|local object", str(error)):
                 raise
             raise TypeError(
-                f"num_workers={self.num_workers}: a new process cannot be sent this "
-                f"augmentation ({error}); use 0, a function or class from a .py file, "
+                f"num_workers={self.num_workers}: cannot send this augmentation to a "
+                f"worker ({error}); use 0, a function or class from a .py file, "
                 "or a transform of d2lext.batch"
             ) from error
         while True:
@@ -82,7 +82,7 @@ class _Loader(torch.utils.data.DataLoader):
 
 # 05_cifar10.ipynb: save-make
 def make_loader(X, y, augs, batch_size=1, num_workers=None, device=None, **kwargs):
-    """A DataLoader of images X, uint8 (n, height, width, 3), and their labels y.
+    """Return a DataLoader of images X, uint8 (n, height, width, 3), and their labels y.
 
     augs: a transform of PIL images; None for no change; or a transform of
         `d2lext.batch`, which keeps the data in memory on `device`.

@@ -142,7 +142,7 @@ class AlternatingFlip(batch.RandomHorizontalFlip):
 
 
 # 08_compare.ipynb: save-policies
-PARTS = {  # what makes each part, and its default numbers
+PARTS = {  # each part's transform and its default numbers
     "flip": (batch.RandomHorizontalFlip, 0.5),
     "alternate": (AlternatingFlip,),
     "crop": (lambda padding: batch.RandomCrop(32, padding), 4),

@@ -1,4 +1,4 @@
-"""The curves of a training run: drawn in a notebook, closed by two lines of text."""
+"""Draw the curves of a training run in a notebook, and write its closing lines."""
 
 import base64
 import io
@@ -12,14 +12,14 @@ def _in_notebook() -> bool:
 
 
 class Curves:
-    """The book's curves, redrawn in place, over a progress bar; nothing elsewhere."""
+    """The book's curves under a progress bar, redrawn in place; only in a notebook."""
 
     def __init__(self, num_epochs: int) -> None:
         self.num_epochs, self.start = num_epochs, time.perf_counter()
         self.bar, self.drawn = None, 0.0
 
     def update(self, history, last: bool = False) -> None:
-        """Draw a `History` that has grown, at most once a second, and in the end."""
+        """Draw a growing `History`, at most once a second, and at the end."""
         wait = time.perf_counter() - self.drawn < 1 and not last
         if not history or wait or not _in_notebook():
             return
@@ -65,10 +65,10 @@ class Curves:
 
 
 def closing(history, num_epochs: int, devices: list) -> str:
-    """The book's last two lines, or how far a run came that was stopped."""
+    """The book's last two lines, or how far a stopped run came."""
     last = history[-1]
     words = str(last)
     if last.epoch < num_epochs:
         words = f"stopped after {last.epoch:.1f} of {num_epochs} epochs; "
-        words += "train_ch13.history has what was measured"
+        words += "train_ch13.history has the results so far"
     return f"{words}\n{last.examples / last.seconds:.1f} examples/sec on {devices}"

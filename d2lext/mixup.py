@@ -43,7 +43,7 @@ def draw_lam(alpha, n=1, generator=None):
 
 # 09_mixup.ipynb: save-partners
 def _partners(x, y, other, generator):
-    """Return what to mix in: the other batch, or the same one in another order."""
+    """Return the batch to mix in: `other`, or the same batch shuffled."""
     expect.mixable(x, y, other)
     if other is not None:
         return other

@@ -78,7 +78,7 @@ def to_device(X, device, dtype=None):
     layout = torch.channels_last if X.ndim == 4 else torch.preserve_format
     cuda = torch.device(device).type == "cuda"
     X = X.pin_memory() if cuda and X.device.type == "cpu" else X
-    # Apple's GPU may read a copy before it is complete: only CUDA does not wait.
+    # Only CUDA skips waiting: Apple's GPU may read a copy before it is complete.
     return X.to(device, dtype or X.dtype, non_blocking=cuda, memory_format=layout)
 
 
@@ -122,8 +122,10 @@ def _classes(y):
 def train_batch_ch13(net, X, y, loss, trainer, devices, amp=None, sync=True):
     """Train on one batch, on the first of devices (d2l 14.1).
 
-    X: a tensor (n, ...) or a list; y: n class indices, or probabilities (n, classes).
-    loss: returns one value per example; amp: use bfloat16; default: where it is fast.
+    X: a tensor (n, ...) or a list.
+    y: n class indices, or probabilities (n, classes).
+    loss: returns one value per example.
+    amp: whether to use bfloat16; default: if it is fast.
     sync: False for a net that one of several processes trains alone.
     Returns the loss and the hits, summed over the batch: two tensors of shape ().
     Raises ValueError, naming the argument, before the weights change.
@@ -155,7 +157,8 @@ def sum_over_processes(values, device, sync=True):
 def evaluate_accuracy_gpu(net, data_iter, device=None, amp=None, sync=True):
     """Return the fraction of examples that net predicts correctly (d2l 7.6).
 
-    device: default: that of net; amp: as for `train_batch_ch13`.
+    device: default: that of net.
+    amp: as for `train_batch_ch13`.
     sync: False if one process evaluates alone. Leaves net in evaluation mode.
     """
     if isinstance(net, nn.Module):
@@ -180,11 +183,12 @@ def evaluate_accuracy_gpu(net, data_iter, device=None, amp=None, sync=True):
 
 # 07_multi_gpu.ipynb: save-point
 class Point(NamedTuple):
-    """What a run has measured at one moment.
+    """The results of a run at one moment.
 
-    epoch: how many are done, such as 2.4; test_acc: None within an epoch.
+    epoch: number of epochs done, such as 2.4.
     loss, train_acc: means over the epoch's examples so far.
-    examples, seconds: of the whole run, without the time to evaluate or draw.
+    test_acc: None within an epoch.
+    examples, seconds: totals of the run; evaluating and drawing take no seconds.
     """
 
     epoch: float
@@ -200,7 +204,7 @@ class Point(NamedTuple):
 
 
 class History(list):
-    """The points of a run, in order; `epochs()` are those at the ends of epochs."""
+    """The points of a run, in order; `epochs()` returns those at the ends of epochs."""
 
     def epochs(self) -> list[Point]:
         return [point for point in self if point.test_acc is not None]
@@ -232,7 +236,7 @@ def _means(steps, epoch, device, sync):
 
 # 07_multi_gpu.ipynb: save-set-epoch
 def _set_epoch(data_iter, epoch):
-    """Tell all that draw, also inside a `Subset` or a `BatchSampler`."""
+    """Pass the epoch to samplers and data sets, nested ones included."""
     for name in ("sampler", "batch_sampler", "dataset"):
         part = getattr(data_iter, name, None)
         if part is not None:
@@ -305,16 +309,17 @@ def train_ch13(
     train_iter, test_iter: iterables of batches (X, y), with a length.
     devices: one or several; default: all GPUs, or the CPU.
     about: a dictionary to record with the run in `data/runs.jsonl`.
-    sync: as for `train_batch_ch13`; how: scheduler, amp, train_batch of `train_epochs`.
+    sync: as for `train_batch_ch13`.
+    how: scheduler, amp and train_batch, as for `train_epochs`.
     Whatever ends the run, `train_ch13.history` and net keep their last state. Raises
-    ValueError or TypeError for an argument, FloatingPointError for a loss not finite.
+    ValueError or TypeError for an argument, FloatingPointError if loss is not finite.
     """
     rank, size = _rank_and_size()
     mine = try_all_gpus() if size == 1 else next(net.parameters()).device
     devices = expect.devices(devices or mine)
     about = expect.record("about", about)
     expect.trainer_of(expect.initialized(net), trainer)
-    # Changing the layout of a parallel net makes its gradients wrong, with no error.
+    # Changing the layout of a parallel net silently makes its gradients wrong.
     layout = torch.channels_last if size == 1 else torch.preserve_format
     net = net.to(devices[0], memory_format=layout)
     copies = nn.DataParallel(net, devices) if len(devices) > 1 else net
@@ -325,7 +330,7 @@ def train_ch13(
         for point in train_epochs(*what, sync=sync, **how):
             history.append(point)
             drawing.update(history)
-    finally:  # also after an interrupt, which is then passed on
+    finally:  # also after an interrupt, which still propagates
         drawing.update(history, last=True)
         if history and (rank == 0 or not sync):
             record_run(describe(net, train_iter, devices[0]) | curves(history) | about)
@@ -335,9 +340,10 @@ def train_ch13(
 
 # 07_multi_gpu.ipynb: save-shards
 class ShardedBatches(Sampler):
-    """Splits every batch over the processes; each example comes once an epoch.
+    """Split every batch over the processes; each example comes once an epoch.
 
-    num_examples, batch_size: over all processes; seed: the same in all of them.
+    num_examples, batch_size: over all processes.
+    seed: the same in all processes.
     rank, world_size: default: those of the process group.
     Pass it to a `DataLoader` as batch_sampler. Call `set_epoch` (`train_epochs` does).
     """

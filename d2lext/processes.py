@@ -1,7 +1,7 @@
-"""Several processes that train one net: the first decides, and all of them agree.
+"""Train one net in several processes: the first decides, and all of them agree.
 
-Each function works in one process alone, too. Called in every process, an error in one
-is an error in all, so that none waits for another in vain.
+Each function also works in a single process. Call it in every process: it raises an
+error of one in all of them, so that none waits for another forever.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from d2lext.multi_gpu import try_all_gpus
 
-TIMEOUT = datetime.timedelta(minutes=5)  # to wait for a process that does not answer
+TIMEOUT = datetime.timedelta(minutes=5)  # for a process that does not answer
 
 
 def rank() -> int:
@@ -26,7 +26,7 @@ def rank() -> int:
 
 
 def gather(value: object) -> list:
-    """The value of every process."""
+    """The values of all processes, in the order of their ranks."""
     if not dist.is_initialized():
         return [value]
     values = [None] * dist.get_world_size()
@@ -35,7 +35,7 @@ def gather(value: object) -> list:
 
 
 def everywhere(task: Callable, *args):
-    """Run task in every process."""
+    """Run task in every process, and return this one's result."""
     result = error = None
     try:
         result = task(*args)
@@ -48,7 +48,7 @@ def everywhere(task: Callable, *args):
 
 
 def first(task: Callable, *args):
-    """Run task in the first process alone, and return its result in all."""
+    """Run task only in the first process, and return its result in all."""
     result = [everywhere(lambda: None if rank() else task(*args))]
     if dist.is_initialized():  # a checkpoint may be too large to gather from all
         dist.broadcast_object_list(result)
@@ -56,13 +56,13 @@ def first(task: Callable, *args):
 
 
 def differing(ours: dict, theirs: dict) -> list[tuple]:
-    """Name and both values of what is not the same."""
+    """The name and both values of every entry that differs."""
     values = [(n, ours.get(n), theirs.get(n)) for n in ours | theirs]
     return [(name, here, there) for name, here, there in values if here != there]
 
 
 def agree(facts: dict) -> None:
-    """Raise ValueError, naming what differs, unless all processes have these facts."""
+    """Raise ValueError, naming what differs, unless all processes have equal facts."""
     ours, *others = gather(facts)
     for number, theirs in enumerate(others, 1):
         for name, here, there in differing(ours, theirs):
@@ -73,7 +73,7 @@ def agree(facts: dict) -> None:
 
 
 def parallel(net: nn.Module, device: torch.device) -> nn.Module:
-    """The net, and its gradients averaged over the processes if there are several."""
+    """The net, with gradients averaged over the processes if there are several."""
     if not dist.is_initialized():
         return net
     ids = [device.index] if device.type == "cuda" else None
@@ -81,7 +81,7 @@ def parallel(net: nn.Module, device: torch.device) -> nn.Module:
 
 
 def choose_device(name: str | None, local: int | None = None) -> torch.device:
-    """The device to use, by name; local: the number of a process on this machine."""
+    """The device `name`, or the best; local: the process's number on its machine."""
     device = name or try_all_gpus()[0]
     try:
         device = torch.device(device)
@@ -91,7 +91,7 @@ def choose_device(name: str | None, local: int | None = None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         there = ", ".join(map(str, try_all_gpus()))
         raise ValueError(
-            f"--device: {device} cannot be used (there is {there}; start no more "
+            f"--device: {device} cannot be used (available: {there}; start no more "
             f"processes than GPUs): {str(error).splitlines()[0]}"
         ) from error
     if local is not None and device.type not in ("cpu", "cuda"):
@@ -101,7 +101,7 @@ def choose_device(name: str | None, local: int | None = None) -> torch.device:
 
 @contextlib.contextmanager
 def process_group(name: str | None) -> Iterator[torch.device]:
-    """Join the other processes, if torchrun started this one; the device to use."""
+    """Join the other processes, if torchrun started this one, and yield the device."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield choose_device(name)
         return
@@ -112,11 +112,11 @@ def process_group(name: str | None) -> Iterator[torch.device]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=TIMEOUT)
     yield device
-    dist.destroy_process_group()  # after an error, it would wait for the others
+    dist.destroy_process_group()  # not after an error: it would wait for the others
 
 
 def _end_with(parent: int) -> None:
-    """End this process when torchrun was killed, so that it goes on writing nothing."""
+    """Exit once torchrun has been killed, so that this process writes nothing more."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -14,7 +14,7 @@ __all__ = ["film", "new_camera"]
 def film(X, frames=10):
     """Return a clip of each image: n * frames images, clip after clip.
 
-    From frame to frame the camera moves by up to a pixel, and the light by up to 5%.
+    Between frames the camera moves by up to a pixel, and the light changes by up to 5%.
 
     X: (n, 32, 32, 3), uint8.
     """

@@ -1,7 +1,7 @@
-"""Keep what every training run measured: one line of JSON each.
+"""Record the results of every training run as a line of JSON.
 
 Runs are added to `data/runs.jsonl`, which git ignores. The variable D2LEXT_RUNS names
-another file; empty, it keeps nothing.
+another file; if it is empty, nothing is recorded.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ DATA_NAMES = {  # by the kind of their source
 
 
 def runs_file() -> Path | None:
-    """The file that runs are added to; None if they are not to be kept."""
+    """The file that runs are added to; None if they are not recorded."""
     name = os.environ.get(VARIABLE, str(DATA / "runs.jsonl"))
     return Path(name).expanduser() if name else None
 
 
 def hardware(device: torch.device) -> dict:
-    """What a time was measured on, and with which versions."""
+    """The device, threads and versions behind a measured time."""
     name = _processor()
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -61,12 +61,12 @@ def usable_cores() -> int:
 
 
 def _quotas() -> Iterator[float]:
-    """How many cores the quota of each cgroup around this process grants."""
+    """The number of cores that each cgroup around this process grants."""
     for line in OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else ():
         _, controllers, path = line.split(":", 2)
         mount = CGROUPS / controllers  # v2 has one tree, without a name
         group = mount / path.lstrip("/")
-        # Of version 2, then of version 1; either is missing, or may say "max" or -1.
+        # Version 2, then version 1; files may be missing, or say "max" or -1.
         for folder in {mount, group, *group.parents} - {*mount.parents}:
             for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
                 with contextlib.suppress(OSError, ValueError):
@@ -84,7 +84,7 @@ def _processor() -> str:
 
 
 def describe(net: torch.nn.Module, train_iter, device: torch.device) -> dict:
-    """What was trained, on which data and where, ready for JSON."""
+    """A description of the net, the data and the machine, ready for JSON."""
     dataset = getattr(train_iter, "dataset", None)  # a list of batches has none
     source = getattr(dataset, "source", None)
     return {
@@ -100,7 +100,7 @@ def describe(net: torch.nn.Module, train_iter, device: torch.device) -> dict:
 
 
 def curves(history: Iterable) -> dict:
-    """The numbers of a `History` at the ends of its epochs, ready for JSON."""
+    """The results of a `History` at the end of each epoch, ready for JSON."""
     ends = [point for point in history if point.test_acc is not None]
     rows = {n: [round(getattr(p, n), 5) for p in ends] for n in CURVES}
     return {
@@ -112,24 +112,24 @@ def curves(history: Iterable) -> dict:
 
 
 def record_run(run: dict) -> None:
-    """Add a run to the file; where that cannot be done, print a note."""
+    """Add a run to the file; if that fails, print a note."""
     path = runs_file()
     if path is None:
         return
     try:
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **run}) + "\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One write to a file opened for appending: lines of many kernels do not mix.
+        # A single write in append mode keeps the lines of several kernels apart.
         with path.open("ab", buffering=0) as file:
             file.write(line.encode())
-    # Never in the way of another error: this runs in a `finally`.
+    # Only a note: this runs in a `finally`, and must not hide another error.
     except (OSError, TypeError, ValueError) as error:
-        words = f"note: the run was not kept in {path} ({error})"
-        print(f"{words}; {VARIABLE} names another file", file=sys.stderr)
+        words = f"note: the run was not recorded in {path} ({error})"
+        print(f"{words}; set {VARIABLE} to another file", file=sys.stderr)
 
 
 def read_runs(path: str | os.PathLike | None = None) -> list[dict]:
-    """All runs that were kept, oldest first; a line that is not JSON is left out."""
+    """All recorded runs, oldest first; lines that are not JSON are skipped."""
     path = Path(path) if path else runs_file()
     if path is None or not path.exists():
         return []
@@ -146,10 +146,10 @@ def read_runs(path: str | os.PathLike | None = None) -> list[dict]:
 
 
 class Results:
-    """Runs in a JSON file, written after each; several commands may share it.
+    """Runs in a JSON file, saved after each run; several commands may share it.
 
-    keys: what tells one run from another; every run of the file has them. Raises
-    ValueError for a file of something else, which is never overwritten.
+    keys: the fields that identify a run; every run in the file has them.
+    Raises ValueError for a file of anything else, and never overwrites it.
     """
 
     def __init__(self, path: Path, command: str, keys: Iterable[str]) -> None:
@@ -161,7 +161,7 @@ class Results:
         return json.dumps([run[key] for key in self.keys])
 
     def _content(self) -> tuple[list[str], dict[str, dict]]:
-        """The commands that the file has by now, and its runs by their identities."""
+        """The commands in the file, and its runs by their identities."""
         if not self.path.exists():
             return [], {}
         try:
@@ -175,11 +175,11 @@ class Results:
             ) from error
 
     def read(self) -> list[dict]:
-        """All runs that the file has by now."""
+        """All runs in the file at this moment."""
         return list(self._content()[1].values())
 
     def claim(self, wanted: dict) -> str:
-        """ "free": train it, and nobody else will before `release`; "done", "busy"."""
+        """Reserve a run until `release`: "free" to train, or "done", or "busy"."""
         identity = self._identity(wanted)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         number = zlib.crc32(identity.encode())
@@ -200,10 +200,10 @@ class Results:
             self.claimed = None
 
     def add(self, *runs: dict) -> None:
-        """Add those that are not there yet: all of them or, if this is killed, none."""
+        """Add the runs that the file lacks; it is replaced atomically."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
-            commands, there = self._content()  # with what another command has added
+            commands, there = self._content()  # with what other commands have added
             commands = "\n".join(dict.fromkeys([*commands, self.command]))
             for run in runs:
                 there.setdefault(self._identity(run), run)
@@ -218,7 +218,7 @@ class Results:
 
 
 def content(name: str) -> dict:
-    """A file of data/results."""
+    """The content of a file in data/results."""
     return json.loads((data_path("results") / name).read_text(encoding="utf-8"))
 
 
@@ -237,7 +237,7 @@ def _where(run: dict) -> str:
 
 
 def grouped(runs: Iterable[dict], key: Callable[[dict], object]) -> dict:
-    """Lists of runs by what `key` says of each, in order of appearance."""
+    """Lists of runs that share the value of `key`, in order of appearance."""
     groups: dict = {}
     for run in runs:
         groups.setdefault(key(run), []).append(run)
@@ -245,7 +245,7 @@ def grouped(runs: Iterable[dict], key: Callable[[dict], object]) -> dict:
 
 
 def final(runs: Iterable[dict], name: str = "test_acc") -> list[float]:
-    """What each run measured in the end, by name."""
+    """The last value that each run measured of `name`."""
     return [run[name][-1] if isinstance(run[name], list) else run[name] for run in runs]
 
 

@@ -1,14 +1,14 @@
 """Train a net on CIFAR-10, or on the bundled sample, from the command line.
 
-In one process, or, unchanged, in as many as `torchrun` starts:
+The same command trains in one process, or in as many as `torchrun` starts:
 
     python -m d2lext.train --policy flip+crop --epochs 10
     torchrun --standalone --nproc-per-node=8 -m d2lext.train --net resnet18
 
-With several policies, seeds or alphas every combination is trained, one after the
-other; with mixup and CutMix, each batch is mixed one way or the other by chance.
-Each run is added to data/runs.jsonl. --results collects the runs in a file as well,
-and trains only what that file does not have yet.
+Given several policies, seeds or alphas, it trains every combination in turn. With both
+mixup and CutMix, each batch is mixed one way or the other at random. Each run is added
+to data/runs.jsonl. With --results, a file of your own collects the runs, too, and runs
+that it already has are skipped.
 """
 
 import argparse
@@ -39,47 +39,47 @@ from d2lext.places import print_any_name
 from d2lext.runs import Results, curves, describe, record_run
 
 NETS, OPTIMIZERS = ("small", "resnet18"), ("adamw", "muon")
-# Chosen with --num-val 5000, by the accuracy on those.
+# Chosen by their accuracy on held-out images (--num-val 5000).
 _QUICK = {"policy": ["alternate+crop2"], "epochs": 11, "widths": [32, 96, 96]}
 _LARGE = {"epochs": 10, "widths": [64, 256, 256], "batch_size": 1000, "lr": 1e-2}
 PRESETS = {"laptop": _QUICK, "gpu": _QUICK | _LARGE}
 TEST_BATCH = 250
-PLAIN = 10_000  # training images that the net is evaluated on in the end
-SEVERAL = ("policy", "mixup_alpha", "cutmix_alpha", "seed")  # may be given as lists
+PLAIN = 10_000  # training images for the final evaluation
+SEVERAL = ("policy", "mixup_alpha", "cutmix_alpha", "seed")  # take several values
 _STRENGTHS = ", ".join(f"{k}{','.join(map(str, v[1:]))}" for k, v in PARTS.items())
 
 
 def _field(default: object, words: str, check: Callable | None = None, *limits):
-    """A setting: what `--help` says of it, and its check in d2lext.expect."""
+    """A setting with its text in `--help` and its check in d2lext.expect."""
     metadata = {"help": words, "check": check, "limits": limits}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All that a run depends on, besides the data and the machine.
+    """All settings of a run; beside them, only data and machine matter.
 
-    amp: bfloat16 or not, None where it is fast. Raises ValueError, naming the field.
+    amp: whether to use bfloat16; None: if it is fast. Raises ValueError for a field.
     """
 
-    policy: str = _field("flip+crop", f"none, all, or by +: {_STRENGTHS}")
-    seed: int = _field(0, "of the net, the shuffling and the augmentation")
+    policy: str = _field("flip+crop", f"none, all, or parts joined by +: {_STRENGTHS}")
+    seed: int = _field(0, "seed of the net, the shuffling and the augmentation")
     epochs: int = _field(12, "passes over the training images", expect.integer)
     net: str = _field("small", " or ".join(NETS), expect.choice, NETS)
     widths: tuple[int, ...] = _field(
-        (32, 64, 64), "channels of the small net's groups", expect.integers, (3,)
+        (32, 64, 64), "channels of the small net's three groups", expect.integers, (3,)
     )
-    batch_size: int = _field(128, "images per step, in all processes", expect.integer)
+    batch_size: int = _field(128, "images per step, over all processes", expect.integer)
     optimizer: str = _field("adamw", " or ".join(OPTIMIZERS), expect.choice, OPTIMIZERS)
-    lr: float = _field(5e-3, "highest of AdamW; Muon: 20 times it", expect.number, 1e-9)
-    weight_decay: float = _field(0.05, "of AdamW", expect.number)
-    label_smoothing: float = _field(0.1, "of the loss", expect.number, 0, 1)
-    mixup_alpha: float = _field(0.0, "of mixup; 0: none", expect.number)
-    cutmix_alpha: float = _field(0.0, "of CutMix; 0: none", expect.number)
-    mix_prob: float = _field(1.0, "fraction of mixed batches", expect.number, 0, 1)
-    plain_epochs: int = _field(0, "last epochs, without mixing", expect.integer, 0)
+    lr: float = _field(5e-3, "peak rate; Muon takes 20 times that", expect.number, 1e-9)
+    weight_decay: float = _field(0.05, "weight decay of AdamW", expect.number)
+    label_smoothing: float = _field(0.1, "smoothing of the labels", expect.number, 0, 1)
+    mixup_alpha: float = _field(0.0, "alpha of mixup; 0 for no mixup", expect.number)
+    cutmix_alpha: float = _field(0.0, "alpha of CutMix; 0 for no CutMix", expect.number)
+    mix_prob: float = _field(1.0, "fraction of batches to mix", expect.number, 0, 1)
+    plain_epochs: int = _field(0, "last epochs without mixing", expect.integer, 0)
     num_train: int | None = _field(None, "training images; None: all", expect.integer)
-    num_val: int = _field(0, "images to hold out", expect.integer, 0)
+    num_val: int = _field(0, "held-out images to test on instead", expect.integer, 0)
     amp: bool | None = None
 
     def __post_init__(self) -> None:
@@ -109,16 +109,18 @@ def train(
     augs: Transform | None = None,
     weight: torch.Tensor | None = None,
 ) -> Trained:
-    """Train one net as `config` says; in every process, if there is a process group.
+    """Train one net with `config`, in every process if there is a process group.
 
-    device: default the first GPU, else the CPU; root: as for `read_cifar10`; watch:
-    called at the end of each epoch; data: X uint8 (n, 32, 32, 3), y int64 (n,), and the
-    same two for testing, in place of CIFAR-10; augs: in place of the policy; weight: of
-    each class in the loss, (10,) floats. With `checkpoint` the state is written there
-    after every epoch, and `resume` goes on from it if it is there. The learning rate
-    rises to `lr` in the first quarter and then falls (Smith and Topin,
-    arXiv:1708.07120). The run is recorded, also one that was interrupted.
+    The learning rate rises to `lr` in the first quarter and then falls (Smith and
+    Topin, arXiv:1708.07120). Every run is recorded, even an interrupted one.
 
+    device: default: the first GPU, else the CPU.
+    root: as for `read_cifar10`.
+    checkpoint: a file for the state after each epoch; resume: start from it, if any.
+    watch: called with the `Point` at the end of each epoch.
+    data: X uint8 (n, 32, 32, 3), y int64 (n,), and the same for testing.
+    augs: a transform to use instead of the policy.
+    weight: the weight of each class in the loss, (10,) floats.
     Raises ValueError for a checkpoint of another run and for processes that disagree,
     FloatingPointError for a loss that is not finite.
     """
@@ -145,7 +147,7 @@ def train(
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         trainer,
         [group["lr"] for group in trainer.param_groups],
-        total_steps=max(5, config.epochs * len(train_iter)),  # fewer have no quarter
+        total_steps=max(5, config.epochs * len(train_iter)),  # OneCycleLR needs 5
         **{"pct_start": 0.25, "div_factor": 10, "final_div_factor": 100},
     )
     state = {"net": net, "trainer": trainer, "scheduler": scheduler}
@@ -163,7 +165,7 @@ def train(
         for point in points:
             if point.test_acc is None:
                 continue
-            # What was done before the run was resumed counts as well.
+            # Count what the run did before it was resumed, too.
             total = (point.examples + done.examples, point.seconds + done.seconds)
             history.append(Point(*point[:4], *total))
             if checkpoint and not processes.rank():
@@ -171,9 +173,9 @@ def train(
             watch(history[-1])
             _seed_epoch(config, len(history))
         run |= _evaluated(net, _loader(X[:PLAIN], y[:PLAIN], device), test_iter, config)
-        if not first:  # loading and evaluating included
+        if not first:  # including loading and evaluation
             run["wall_seconds"] = round(time.perf_counter() - start, 1)
-    finally:  # also of a run that was interrupted
+    finally:  # also of an interrupted run
         run = curves(history) | run
         if len(history) > first and not processes.rank():
             record_run(run)
@@ -184,18 +186,18 @@ def train(
 
 
 def _read(root) -> tuple[Images, Images]:
-    """Both halves, of the sample only if no folder was named."""
+    """Training and test images; the sample only if no folder was named."""
     train, test = (read_cifar10(is_train, root) for is_train in (True, False))
     if train.source.kind == "sample" and train.source.detail:
         raise ValueError(
-            f"root: {train.source.detail}; name another folder, by --root or the "
-            "variable D2LEXT_CIFAR10 (sample: the bundled sample)"
+            f"root: {train.source.detail}; name another folder with --root or the "
+            "variable D2LEXT_CIFAR10, or the bundled sample by the word sample"
         )
     return train, test
 
 
 def _data(config: Config, root, data):
-    """X, y, X_test, y_test, and what they are, ready for JSON."""
+    """X, y, X_test, y_test, and a description of them, ready for JSON."""
     if data is None:
         *data, about = _choose(config, *_read(root))
     else:
@@ -208,25 +210,25 @@ def _data(config: Config, root, data):
 
 
 def _choose(config: Config, train: Images, test: Images):
-    """X, y, X_test, y_test of all that was read, and which data they are."""
+    """Select X, y, X_test, y_test from the data, and describe them."""
     X, y, _, source = train
     about = {"data": source.kind}
     if source.kind == "folder":
         about["format"] = source.detail.strip()
-    # The same ones for every seed, and not the first ones, which may be of one class.
+    # The same selection for every seed; the first images may all be of one class.
     mix = torch.Generator().manual_seed(0)
     order = torch.randperm(len(y), generator=mix, device="cpu")
     held = order[len(y) - config.num_val :]
     evaluated = (X[held], y[held]) if config.num_val else test[:2]
     if config.num_val and source.kind == "sample":
-        # Held out from the conditions that count; training images are of narrower ones.
+        # Made like the sample's test images; its training images vary less.
         held = ()
         evaluated = [part[: config.num_val] for part in read_sample("val")[:2]]
     number = config.num_train or len(y) - len(held)
     if number < 1 or number + len(held) > len(y) or len(evaluated[1]) < config.num_val:
         raise ValueError(
             f"num_train: {config.num_train or 'all'} wanted, and num_val: "
-            f"{config.num_val} to hold out; {len(y)} are there: {source}"
+            f"{config.num_val} held out, but there are only {len(y)} images: {source}"
         )
     if number < len(y):
         X, y = X[order[:number]], y[order[:number]]
@@ -235,7 +237,7 @@ def _choose(config: Config, train: Images, test: Images):
 
 
 def _loader(X, y, device, augs=None, batch_size=TEST_BATCH, seed=None):
-    """Batches of this process; shuffled if there is a seed."""
+    """The batches of this process, shuffled if `seed` is given."""
     batches = multi_gpu.ShardedBatches(len(y), batch_size, seed is not None, seed or 0)
     augs = augs or augmentations("none")
     return make_loader(X, y, augs, device=device, batch_sampler=batches)
@@ -254,11 +256,11 @@ def _make_trainer(config: Config, net: nn.Module) -> torch.optim.Optimizer:
     weights = [p for p in net.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in weights if p.ndim > 1]},
-        # Biases and batch norm's scales are few, and pulling them to 0 does harm.
+        # Biases and batch norm's scales are few, and decay would harm them.
         {"params": [p for p in weights if p.ndim == 1], "weight_decay": 0.0},
     ]
     kind = torch.optim.AdamW
-    if config.optimizer == "muon":  # for the filters; AdamW for the last layer
+    if config.optimizer == "muon":  # Muon for the filters, AdamW for the last layer
         kind, filters = Muon, [p for p in weights if p.ndim == 4]
         groups[0]["params"] = [p for p in weights if p.ndim == 2]
         groups.append({"params": filters, "lr": 20 * config.lr, "momentum": 0.6})
@@ -267,7 +269,7 @@ def _make_trainer(config: Config, net: nn.Module) -> torch.optim.Optimizer:
 
 
 def _train_batch(config: Config, history: History) -> Callable:
-    """What does a step: plainly, or with mixup, CutMix, or either by chance."""
+    """The function for a step: plain, with mixup, with CutMix, or either at random."""
     mixed = (
         (mixup.mixup_data, config.mixup_alpha),
         (mixup.cutmix_data, config.cutmix_alpha),
@@ -290,8 +292,8 @@ def _train_batch(config: Config, history: History) -> Callable:
 
 
 def _evaluated(net, plain_iter, test_iter, config: Config) -> dict:
-    """Accuracy on plain training images; of all test images loss, calibration, and
-    accuracy with the mirrored image as a second view; over all processes."""
+    """Accuracy on unaugmented training images; on test images loss, calibration, and
+    accuracy with the mirrored image as a second view. Counts all processes."""
     device = next(net.parameters()).device
     plain_acc = multi_gpu.evaluate_accuracy_gpu(net, plain_iter, device, config.amp)
     loss, hits, bins = 0, 0, 0
@@ -317,7 +319,7 @@ def _evaluated(net, plain_iter, test_iter, config: Config) -> dict:
 
 
 def _seed_epoch(config: Config, epoch: int) -> None:
-    """So that an epoch draws the same, whether the run was resumed before it or not."""
+    """Seed an epoch, so that it draws the same in a resumed run."""
     mixed = np.random.SeedSequence([config.seed, epoch, processes.rank()])
     torch.manual_seed(int(mixed.generate_state(1)[0]))
 
@@ -332,7 +334,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    preset = "settings for a result in little time, which other options can change"
+    preset = "settings for a good result in little time; other options override them"
     add("--preset", choices=PRESETS, help=preset)
     for field in dataclasses.fields(Config)[:-1]:
         default, several = field.default, field.name in SEVERAL
@@ -344,15 +346,23 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             metavar=field.name.upper(),
             help=f"{field.metadata['help']} (default: {default})",
         )
-    add("--no-amp", dest="amp", action="store_false", default=None, help="no bfloat16")
+    add(
+        "--no-amp",
+        dest="amp",
+        action="store_false",
+        default=None,
+        help="do not use bfloat16",
+    )
     add("--device", help="cpu, cuda, cuda:1, mps (default: the first GPU, else cpu)")
     add(
         "--root",
         type=Path,
-        help="folder with CIFAR-10, or sample (default: as the lessons)",
+        help="folder with CIFAR-10, or sample (default: as in the lessons)",
     )
     add("--checkpoint", type=Path, help="file for the state after each epoch")
-    add("--resume", action="store_true", help="go on from the checkpoint, if it exists")
+    add(
+        "--resume", action="store_true", help="resume from the checkpoint, if it exists"
+    )
     add("--results", type=Path, help="JSON file that collects the runs")
     if preset := parser.parse_args(argv).preset:
         parser.set_defaults(**PRESETS[preset])
@@ -372,11 +382,11 @@ def _run_all(args: argparse.Namespace, device: torch.device, command: str) -> No
     configs = _configs(args)
     if args.checkpoint and len(configs) > 1:
         raise ValueError(
-            f"--checkpoint: is for one run, and there are {len(configs)}; use --results"
+            f"--checkpoint: takes one run, but there are {len(configs)}; use --results"
         )
     if args.resume and not args.checkpoint:
-        raise ValueError("--resume: needs --checkpoint, the file to go on from")
-    processes.agree(vars(args) | {"root": None})  # each has its data where it likes
+        raise ValueError("--resume: needs --checkpoint, the file to resume from")
+    processes.agree(vars(args) | {"root": None})  # each may keep its data elsewhere
     halves = processes.everywhere(_read, args.root)
     _say("\n".join(f"data: {half.source}" for half in halves))
     results, left = None, {"done": 0, "busy": 0}
@@ -392,10 +402,10 @@ def _run_all(args: argparse.Namespace, device: torch.device, command: str) -> No
             _run_one(config, args, device, results)
         else:
             left[claim] += 1
-    told = {"done": "were already in", "busy": "another command trains for"}
+    told = {"done": "already in", "busy": "left to another command that writes"}
     for claim, words in told.items():
         if left[claim]:
-            _say(f"{left[claim]} runs {words} {args.results}")
+            _say(f"{words} {args.results}: {left[claim]} of {len(configs)} runs")
 
 
 def _run_one(config: Config, args, device: torch.device, results: Results | None):
@@ -430,12 +440,14 @@ def main(argv: list[str] | None = None) -> int:
             _run_all(args, device, "python -m d2lext.train " + shlex.join(argv))
         return 0
     except KeyboardInterrupt:
-        print("train: stopped; what was measured is recorded", file=sys.stderr)
+        print("train: stopped; finished epochs are recorded", file=sys.stderr)
         code = 130
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"train: {error}", file=sys.stderr)
         code = 1
-    if torch.distributed.is_initialized():  # at once: others may wait for this process
+    if (
+        torch.distributed.is_initialized()
+    ):  # exit at once: other processes may be waiting
         sys.stderr.flush()
         os._exit(code)
     return code

@@ -273,4 +273,4 @@ def test_the_first_process_decides_on_checkpoint_and_results(
     assert [run["processes"] for run in recorded(images)] == [2, 2]
     (folders[1] / "runs.json").write_text("of somebody else")
     first, _ = two(context, folders, roots, *options)
-    assert "1 runs were already in runs.json" in first and len(recorded(images)) == 2
+    assert "already in runs.json: 1 of 1 runs" in first and len(recorded(images)) == 2

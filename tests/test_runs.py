@@ -60,8 +60,8 @@ def test_where_nothing_can_be_written_there_is_a_note(
     monkeypatch.setenv("D2LEXT_RUNS", str(tmp_path))  # a folder
     record_run({})
     words = capsys.readouterr().err
-    assert words.startswith(f"note: the run was not kept in {tmp_path} (")
-    assert words.endswith("); D2LEXT_RUNS names another file\n")
+    assert words.startswith(f"note: the run was not recorded in {tmp_path} (")
+    assert words.endswith("); set D2LEXT_RUNS to another file\n")
 
 
 def test_a_line_that_is_no_run_is_left_out(file, capsys) -> None:

@@ -88,8 +88,8 @@ def test_it_learns() -> None:
         ({"label_smoothing": 2}, "label_smoothing: .*from 0 to 1, got 2"),
         ({"mix_prob": -1}, "mix_prob: .*from 0 to 1, got -1"),
         ({"num_val": -1}, "num_val: expected an integer >= 0, got -1"),
-        ({"num_train": 41}, r"num_train: 41 wanted, .*40 are there"),
-        ({"num_val": 40}, "num_val: 40 to hold out; 40 are there"),
+        ({"num_train": 41}, r"num_train: 41 wanted, .*only 40 images"),
+        ({"num_val": 40}, "num_val: 40 held out, but there are only 40"),
         ({"num_train": 30, "num_val": 11}, "num_train: 30 wanted, and num_val: 11"),
         ({"lr": 0.0}, "lr: "),
         ({"lr": float("nan")}, "lr: "),
@@ -266,7 +266,7 @@ def test_a_checkpoint_is_of_one_run_and_never_overwritten(tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=r"state\.pt: exists; resume from it"):
         train(TINY, checkpoint=file)
     for name, value in {"net": "resnet18", "widths": (8, 8, 16), "epochs": 5}.items():
-        with pytest.raises(ValueError, match=rf"state\.pt: is of another run \({name}"):
+        with pytest.raises(ValueError, match=rf"state\.pt: belongs to .* \({name}"):
             train(changed(**{name: value}), checkpoint=file, resume=True)
     saved = torch.load(file)
     saved["settings"]["processes"] = 2
@@ -316,7 +316,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path, capsys) -> N
         assert len(train(TINY, checkpoint=file, watch=fill).history) == TINY.epochs
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert f"note: epoch 4 is not in {file}" in capsys.readouterr().err
+    assert f"note: epoch 4 was not saved in {file}" in capsys.readouterr().err
     assert len(torch.load(file)["history"]) == 1
     assert not file.with_name("state.pt.part").exists()
 
@@ -324,12 +324,12 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path, capsys) -> N
 # The command
 
 
-def test_results_collect_runs_and_train_only_what_is_missing(tmp_path, capsys) -> None:
+def test_results_collect_runs_and_skip_those_there(tmp_path, capsys) -> None:
     file = tmp_path / "new" / "results.json"
     options = [*OPTIONS, "--results", str(file), "--policy", "none", "flip"]
     assert main([*options, "--seed", "0"]) == 0
     assert main([*options, "--seed", "0", "1"]) == 0
-    assert "2 runs were already in" in capsys.readouterr().out
+    assert f"already in {file}: 2 of 4 runs" in capsys.readouterr().out
     done = [(run["policy"], run["seed"]) for run in runs(file)]
     assert done == [("none", 0), ("flip", 0), ("none", 1), ("flip", 1)]
     start = "python -m d2lext.train --epochs 2"
@@ -370,10 +370,10 @@ def test_results_that_are_none_are_not_overwritten(tmp_path, content, capsys) ->
         (["--policy", "flip+turn"], "policy 'flip+turn' (none, all, or parts"),
         (["--epochs", "0"], "epochs: "),
         (["--resume"], "--resume: needs --checkpoint"),
-        (["--seed", "0", "1", "--checkpoint", "x"], "--checkpoint: is for one run"),
+        (["--seed", "0", "1", "--checkpoint", "x"], "--checkpoint: takes one run"),
         (["--root", "nowhere"], "root: there is no folder"),
         (["--device", "gpu"], "--device: gpu cannot be used"),
-        (["--device", "mps"], "--device: mps cannot be used (there is "),
+        (["--device", "mps"], "--device: mps cannot be used (available: "),
     ],
 )
 def test_errors_are_one_line(options, words, capsys) -> None:
@@ -403,7 +403,7 @@ def test_an_interrupt_has_an_exit_code_of_its_own(monkeypatch, capsys) -> None:
 
     monkeypatch.setattr(command, "_run_all", interrupt)
     assert main(OPTIONS) == 130
-    assert "what was measured is recorded" in capsys.readouterr().err
+    assert "finished epochs are recorded" in capsys.readouterr().err
 
 
 def test_help_needs_little_more_than_torch() -> None:
