@@ -23,12 +23,9 @@ TIMEOUT_S = 120  # CI has two busy cores
 RUN_ALL_S = 480  # a lesson that trains takes 75 quiet seconds
 GAP = 6  # between the tiles of a contact sheet
 
-SETTINGS = {
-    # With windowing, cells out of sight are not in the page.
-    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
-    # Else a question about news covers a corner of the page.
-    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
-}
+COURSE = Path(__file__).resolve().parents[2] / "d2lext/course/lab"  # as in `make lab`
+# With windowing, cells out of sight are not in the page.
+SETTINGS = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}
 
 SERVER = [
     *("-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"),
@@ -78,6 +75,7 @@ def jupyterlab(root: Path, home: Path) -> Iterator[dict[str, str]]:
     env = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTER")}
     env |= {f"JUPYTER_{n.upper()}_DIR": str(home / n) for n in ("data", "runtime")}
     env |= {"JUPYTER_CONFIG_DIR": str(home / "config"), "IPYTHONDIR": str(home / "ipy")}
+    env |= {"JUPYTER_CONFIG_PATH": str(COURSE)}
     settings = home / "config/labconfig/default_setting_overrides.json"
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps(SETTINGS))

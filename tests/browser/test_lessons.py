@@ -37,9 +37,9 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return np.abs(a[inner, inner] - b[inner, inner]).mean()
 
 
-def png(img: Image.Image) -> bytes:
+def encoded(img: Image.Image, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
-    img.save(buffer, "PNG")
+    img.save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -80,6 +80,7 @@ def test_stored_pictures_show_before_a_run(browser, server) -> None:
 def test_lesson_01_runs(lesson_01: Lesson) -> None:
     assert lesson_01.ids("d2l.explore(")
     check_run(lesson_01)
+    expect(lesson_01.page.get_by_text("Jupyter news")).to_have_count(0)
 
 
 @pytest.mark.slow
@@ -180,7 +181,7 @@ def test_own_picture_becomes_the_original(flip: Explorer) -> None:
     own = Image.new("RGB", (300, 200), "navy")
     ImageDraw.Draw(own).ellipse((20, 40, 120, 160), fill="gold")
     before = flip.jpeg()
-    flip.upload("own.png", png(own))
+    flip.upload("own.png", encoded(own))
     flip.expect_new_picture(before)
     own.thumbnail((160, 160))
     first = flip.tiles()[0]
@@ -189,6 +190,16 @@ def test_own_picture_becomes_the_original(flip: Explorer) -> None:
     flip.click("Reset")
     flip.expect_new_picture(uploaded)
     assert flip.jpeg() == before
+
+
+def test_an_upload_of_20_megabytes_arrives(flip: Explorer) -> None:
+    """JupyterLab's own limit is 10; beyond the limit a connection breaks silently."""
+    before, own = flip.jpeg(), encoded(Image.new("RGB", (2600, 2600), "navy"), "BMP")
+    assert len(own) > 20_000_000
+    flip.upload("own.bmp", own)
+    flip.expect_new_picture(before)
+    words = "2600 x 2600 RGB image, augmented at 512 x 512 as RGB"
+    expect(flip.cell).to_contain_text(words)
 
 
 def test_a_file_that_is_no_picture(flip: Explorer) -> None:
