@@ -65,15 +65,10 @@ def pick(X: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
 
 
 def cut_one_by_one(X, top, left, size) -> torch.Tensor:
-    """Windows (n, c, *size) of a batch, looked up pixel by pixel: slower, but general.
-
-    It has gradients, and needs no view of 2**31 numbers, which Apple's GPU gets wrong.
-    """
-    rows, columns = (torch.arange(length, device="cpu") for length in size)
-    i = (top.view(-1, 1, 1) + rows[:, None]) * X.shape[3]
-    i = (i + left.view(-1, 1, 1) + columns).flatten(1)[:, None]  # (n, 1, h * w)
-    i = onto(X.device, i)[0].expand(-1, X.shape[1], -1)
-    return X.flatten(2).gather(2, i).unflatten(2, size)
+    """Windows (n, c, *size) of a batch, one after the other: slow, with gradients."""
+    h, w = size
+    places = zip(X, top.tolist(), left.tolist(), strict=True)
+    return torch.stack([x[:, i : i + h, j : j + w] for x, i, j in places])
 
 
 def resized_one_by_one(X, boxes, size, interpolation, antialias) -> torch.Tensor:
@@ -318,14 +313,14 @@ class Normalize(Transform):
 class RandomErasing(Transform):
     """Blank a random box of each image with probability p; float32.
 
-    value: a number, one per channel, or "random" for normal noise.
+    value: a number, or one per channel.
     """
 
     def __init__(self, p=0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), value=0) -> None:
         self.p = expect.probability("p", p)
         self.scale = expect.interval("scale", scale, 0, 1)
         self.ratio = expect.interval("ratio", ratio, 1e-6, 1e6)
-        self.value = value if value == "random" else expect.fill("value", value)
+        self.value = expect.fill("value", value)
 
     def draw(self, n, height, width, generator=None):
         h, w = draw_boxes(n, height * width, self.scale, self.ratio, generator)
@@ -334,35 +329,21 @@ class RandomErasing(Transform):
         first = fits.int().argmax(0, keepdim=True)
         h, w = (side.gather(0, first)[0] * fits.any(0) for side in (h, w))
         top, left = (draw_place(s, generator) for s in (height - h, width - w))
-        params = {"top": top, "left": left, "height": h, "width": w}
-        if self.value == "random":
-            seed = torch.randint(2**62, (n,), generator=generator, device="cpu")
-            params["seed"] = seed
-        return params
+        return {"top": top, "left": left, "height": h, "width": w}
 
     def apply(self, X, params):
-        noise = "seed" in params
-        if not noise:
-            value = constant(expect.per_channel("value", self.value, X), X.device)
+        value = constant(expect.per_channel("value", self.value, X), X.device)
         large = X.device.type == "cpu" and X[0, 0].numel() >= 64 * 64
-        if noise or (large and not torch.compiler.is_compiling()):
+        if large and not torch.compiler.is_compiling():
             X, boxes = to_float(X.clone()), torch.stack(list(params.values()), 1)
-            for i, (top, left, h, w, *seed) in enumerate(boxes.tolist()):
-                if h and w:
-                    box = X[i, :, top : top + h, left : left + w]
-                    box.copy_(_noise(box, *seed) if noise else value)
+            for x, (top, left, h, w) in zip(X, boxes.tolist(), strict=True):
+                x[:, top : top + h, left : left + w] = value
             return X
         top, left, h, w = (t[:, None] for t in onto(X.device, *params.values()))
         y, x = (torch.arange(k, device=X.device) for k in X.shape[2:])
         rows, columns = (y >= top) & (y < top + h), (x >= left) & (x < left + w)
         box = rows[:, None, :, None] & columns[:, None, None]
         return torch.where(box, value, to_float(X))
-
-
-def _noise(box, seed):
-    generator = torch.Generator("cpu").manual_seed(seed)
-    noise = torch.empty(box.shape, device="cpu").normal_(generator=generator)
-    return onto(box.device, noise)[0]
 
 
 # One or the other
@@ -545,11 +526,10 @@ class RandomRotation(RandomAffine):
 class TrivialAugmentWide(Transform):
     """One of 14 operations at a random strength for each image, as torchvision's.
 
-    uint8 stays uint8; floats become float32.
+    Takes and returns uint8: whatever makes floats comes after it.
     """
 
     channels = (1, 3)
-    colors = True
     num_ops, magnitude = 1, None  # None: one of its own for each image
 
     def __init__(
@@ -581,7 +561,7 @@ class TrivialAugmentWide(Transform):
         return {"op": op, "magnitude": torch.where(minus, -m, m)}
 
     def apply(self, X, params):
-        X = X.clone() if X.dtype == torch.uint8 else X.float()
+        X = expect.bytes_first(X, type(self).__name__).clone()
         for op, m in zip(*(params[k].unbind(1) for k in params), strict=True):
             each = _OPERATIONS.values()
             steps = [functools.partial(self._step, f, op, m) for f in each]
@@ -597,7 +577,7 @@ class TrivialAugmentWide(Transform):
 
 
 class RandAugment(TrivialAugmentWide):
-    """Several of 14 operations for each image, at one strength, as torchvision's."""
+    """Several of 14 operations for each image, at one strength; takes uint8."""
 
     def __init__(
         self, num_ops=2, magnitude=9, num_magnitude_bins=31, interpolation="nearest",
@@ -623,43 +603,27 @@ def _moves(op, m, height, width):
     return _inverse(-angle, shift, torch.ones_like(m), shear.atan().rad2deg(), center)
 
 
-def _clip(Y, X):
-    return Y.clamp_(0, 1 if X.is_floating_point() else 255).to(X.dtype)
+def _clip(Y):
+    return Y.clamp_(0, 255).byte()
 
 
 def _blend(X, other, m):
     """(1 + m) X - m other, rounded as torchvision rounds."""
-    return _clip(torch.addcmul(X * (1 + m), other, -m), X)
+    return _clip(torch.addcmul(X * (1 + m), other, -m))
 
 
 def _gray_image(X):
-    if X.shape[1] == 1:
-        return X.float()
-    gray = TF.rgb_to_grayscale(X.float())
-    return gray if X.is_floating_point() else gray.floor_()
+    return X.float() if X.shape[1] == 1 else TF.rgb_to_grayscale(X.float()).floor_()
 
 
 def _sharpness(X, m):
-    Y = X.clone() if X.is_floating_point() else X.float()
+    Y = X.float()
     if min(X.shape[2:]) > 2:
         kernel = constant((1 / 13,) * 4 + (5 / 13,) + (1 / 13,) * 4, X.device)
         kernel = kernel.view(3, 3).expand(X.shape[1], 1, 3, 3)
         blurred, inner = F.conv2d(Y, kernel, groups=X.shape[1]), Y[..., 1:-1, 1:-1]
-        blurred = blurred if X.is_floating_point() else blurred.round_()
-        inner.addcmul_(blurred - inner, -m)
-    return _clip(Y, X)
-
-
-def _posterize(X, m):
-    if X.is_floating_point():
-        levels = 2 ** m.long()
-        return (X * levels).floor_().clamp_(min=0).minimum(levels - 1) / levels
-    return X & (256 - 2 ** (8 - m.long())).to(X.dtype)
-
-
-def _solarize(X, m):
-    bound = 1 if X.is_floating_point() else 255
-    return torch.where(m * bound <= X, bound - X, X)
+        inner.addcmul_(blurred.round_() - inner, -m)
+    return _clip(Y)
 
 
 # Functions of images and magnitudes (n, 1, 1, 1), in torchvision's order; moves are
@@ -667,12 +631,12 @@ def _solarize(X, m):
 _OPERATIONS = {
     "Identity": lambda X, m: X,
     **dict.fromkeys(("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")),
-    "Brightness": lambda X, m: _clip(X * (1 + m), X),
+    "Brightness": lambda X, m: _clip(X * (1 + m)),
     "Color": lambda X, m: X if X.shape[1] == 1 else _blend(X, _gray_image(X), m),
     "Contrast": lambda X, m: _blend(X, _gray_image(X).mean((1, 2, 3), keepdim=True), m),
     "Sharpness": _sharpness,
-    "Posterize": _posterize,
-    "Solarize": _solarize,
+    "Posterize": lambda X, m: X & (256 - 2 ** (8 - m.long())).byte(),
+    "Solarize": lambda X, m: torch.where(m * 255 <= X, 255 - X, X),
     "AutoContrast": lambda X, m: TF.autocontrast_image(X),
     "Equalize": lambda X, m: TF.equalize_image(X),
 }

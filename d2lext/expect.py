@@ -312,6 +312,13 @@ def colors(X: torch.Tensor) -> torch.Tensor:
     return X
 
 
+def bytes_first(X: torch.Tensor, name: str) -> torch.Tensor:
+    """A batch of uint8, for a transform of this name."""
+    wanted = f"uint8 for {name} (put it before what makes floats, or use PerImage)"
+    _need(X.dtype == torch.uint8, "X", wanted, X.dtype, TypeError)
+    return X
+
+
 def _tensor(value: object) -> torch.Tensor:
     """Where it is; `torch.as_tensor` would move it to the default device."""
     there = isinstance(value, torch.Tensor)
