@@ -1,4 +1,4 @@
-"""Fetch a file that is large, from a server that may break off."""
+"""Download a large file from a server that may drop the connection."""
 
 import http.client
 import math
@@ -15,12 +15,11 @@ TIMEOUT = 30  # seconds without a byte
 
 
 def fetch(url: str, path: Path, md5: str) -> Path:
-    """Fetch `path` from `url` (http:// or file://), unless it is there; return it.
+    """Download `path` from `url` (http:// or file://), unless it is there; return it.
 
-    A download that broke off goes on where it stopped, as long as each try brings
-    something, and also when this is called again. One process does it at a time.
-    Raises ConnectionError if nothing more comes, ValueError if the md5 is wrong; the
-    file gets its name only if it is right.
+    A broken download resumes where it stopped, as long as each attempt brings bytes,
+    and also in a later call. One process downloads at a time. Raises ConnectionError if
+    nothing more arrives, ValueError for a wrong md5; only a correct file gets its name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
@@ -37,13 +36,13 @@ def fetch(url: str, path: Path, md5: str) -> Path:
                     continue
                 raise ConnectionError(
                     f"{url}: the download stopped after {had / 1e6:.1f} MB ({error}); "
-                    f"try again to go on from there, or put {path.name} into "
+                    f"try again to resume it, or put {path.name} into "
                     f"{path.parent}"
                 ) from error
             if not check_integrity(part, md5):
                 part.unlink()
                 raise ValueError(
-                    f"{url}: what came is not {path.name} (wrong md5) and was deleted; "
+                    f"{url}: deleted a download that is not {path.name} (wrong md5); "
                     "try again, or use another mirror"
                 )
         os.replace(part, path)
@@ -51,9 +50,9 @@ def fetch(url: str, path: Path, md5: str) -> Path:
 
 
 def _fetch_rest(url: str, part: Path) -> None:
-    """Add to `part` what is missing of it; raise if that may not be all."""
+    """Download what `part` lacks; raise if more may be missing afterwards."""
     start = part.stat().st_size
-    # Without a range at first, since some servers refuse one.
+    # No range for a new file, since some servers refuse one.
     headers = {"Range": f"bytes={start}-"} if start else {}
     request = urllib.request.Request(url, headers=headers)
     try:
@@ -63,7 +62,7 @@ def _fetch_rest(url: str, part: Path) -> None:
             return  # nothing is missing, or the md5 will tell
         raise
     with answer, part.open("r+b") as file:
-        # What is there is written over, not cut off, since this may break off sooner.
+        # Overwrite, but do not truncate yet: this attempt may get less far.
         file.seek(start if answer.status == http.client.PARTIAL_CONTENT else 0)
         length = answer.headers["Content-Length"]
         total = file.tell() + int(length) if length else math.inf
@@ -72,5 +71,5 @@ def _fetch_rest(url: str, part: Path) -> None:
             done = f"{part.stem}: {file.tell() / 1e6:.1f} of {total / 1e6:.1f} MB"
             print(done, end="\r", file=sys.stderr)
         if file.tell() < total and not getattr(answer, "chunked", False):
-            raise ConnectionError("it broke off")
+            raise ConnectionError("the connection broke")
         file.truncate()

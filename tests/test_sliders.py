@@ -355,8 +355,8 @@ FLIP, cat, tile=0.5                  | ValueError: tile: .*0.5
 FLIP, cat, tile=(1, 9)               | TypeError: tile: .*no
 FLIP, cat, seed=-1                   | ValueError: seed: .*-1
 v2.ColorJitter(0.5), cat, hue=(0, 1) | TypeError: draw: .*class ColorJitter
-OLD.ToTensor(), cat                  | TypeError: draw: .*class ToTensor, not one that
-lambda img: img, cat                 | TypeError: draw: give .*lambda p: .*gives img
+OLD.ToTensor(), cat                  | TypeError: draw: .*class ToTensor, not one of
+lambda img: img, cat                 | TypeError: draw: .*lambda p: .*sets img
 FLIP, cat, p=[FLIP(), FLIP(0.9)]     | TypeError: p: the RandomHorizontalFlip has no
 FLIP, cat, p=[[np.zeros(3)]]         | TypeError: p: the ndarray has no name
 partial(FLIP, FLIP()), cat           | TypeError: draw: the RandomHorizontalFlip has no

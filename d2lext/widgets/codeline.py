@@ -1,4 +1,4 @@
-"""The line of code that makes a setting, in words that evaluate to what they name."""
+"""Write a setting as a line of code that evaluates to it."""
 
 import ast
 import enum
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def call(function: Callable, values: dict[str, object]) -> str:
-    """The call of a function with these values."""
+    """The source of a call of `function` with these values."""
     args: tuple = ()
     if isinstance(function, functools.partial):
         args, values = function.args, {**function.keywords, **values}
@@ -23,7 +23,7 @@ def call(function: Callable, values: dict[str, object]) -> str:
 
 
 def word(value: object) -> str:
-    """A value: its repr, but for enums, functions, classes and one's own objects."""
+    """A value's repr; for enums, functions, classes and your own objects, a name."""
     if type(value) in (list, tuple):
         words = ", ".join(map(word, value))
         comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
@@ -45,9 +45,9 @@ def word(value: object) -> str:
 
 
 def name(thing: object) -> str:
-    """What a lesson calls a function, class or object; else its shortest path.
+    """A lesson's name for a function, class or object; else its shortest path.
 
-    Raises TypeError for an object that has neither, unless its repr evaluates to it.
+    Raises TypeError for an object without either, unless its repr evaluates to it.
     """
     if isinstance(thing, functools.partial):
         return name(thing.func)

@@ -1,4 +1,4 @@
-"""Contact sheets: images of any kind in one grid, none larger than a tile."""
+"""Paste images of any kind into one grid, each scaled to fit a tile."""
 
 import base64
 import io
@@ -12,15 +12,15 @@ from d2lext import expect
 
 GAP = 6
 FRAME = "#d55e00"
-# Pixels that draws work on at most. Not chosen by time: what is stored with a page must
-# not depend on the machine.
+# The most pixels that draws work on. A fixed number, since stored pages must not depend
+# on how fast a machine is.
 BUDGET = 512 * 512
 
 
 def plain(img: Image.Image, peak: float | None = None) -> Image.Image:
-    """An image of any mode in RGB: 16 bits and floats scaled, alpha on white.
+    """Convert an image of any mode to RGB: 16 bits and floats scaled, alpha on white.
 
-    peak: the largest number of the images that it is shown with.
+    peak: the largest value in all images of the sheet.
     """
     if img.mode[0] in "IF":
         X, peak = _numbers(img), _numbers(img).max() if peak is None else peak
@@ -38,7 +38,7 @@ def _numbers(img: Image.Image) -> np.ndarray:
 
 
 def within_budget(img: Image.Image) -> Image.Image:
-    """The image itself, or a smaller one of at most BUDGET pixels."""
+    """The image, shrunk to BUDGET pixels if it has more."""
     shrink = math.sqrt(BUDGET / (img.width * img.height))
     if shrink >= 1:
         return img
@@ -50,11 +50,11 @@ def contact_sheet(
 ) -> Image.Image:
     """Paste images into a grid of `num_cols` columns, none larger than `tile`.
 
-    An image of less than half the tile is enlarged, its pixels kept square.
+    An image smaller than half a tile is enlarged by a whole factor.
     """
     if not images:
         raise ValueError("images: expected at least one")
-    peaks = {}  # of each mode, so that dark parts of an image stay dark
+    peaks = {}  # of each mode, so that a dark crop stays dark
     for img in images:
         if img.mode in "IF":
             peaks[img.mode] = max(peaks.get(img.mode, 0), _numbers(img).max())
@@ -87,7 +87,7 @@ def jpeg(img: Image.Image) -> str:
 
 
 def opened(img: object) -> Image.Image:
-    """An image, a path, or the bytes of an image file as a PIL image."""
+    """Return an image, a path, or the bytes of an image file as a PIL image."""
     if not isinstance(img, str | Path | bytes):
         return expect.image(img)
     try:

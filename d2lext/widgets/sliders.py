@@ -25,7 +25,7 @@ OPTIONS = {"num_rows": 2, "num_cols": 4, "tile": 160, "seed": 0}
 _SERVER = json.loads((PACKAGE / "course/lab/jupyter_server_config.json").read_text())
 _BYTES = _SERVER["ServerApp"]["tornado_settings"]["websocket_max_message_size"]
 FORMS = (bool, tuple, list, widgets.ValueWidget)
-# ipywidgets 7, which Colab has, calls it otherwise.
+# ipywidgets 7, as on Colab, has another name for it.
 OLD = "tooltip" not in widgets.IntSlider.class_trait_names()
 TIP = "description_tooltip" if OLD else "tooltip"
 
@@ -33,28 +33,25 @@ TIP = "description_tooltip" if OLD else "tooltip"
 def explore(draw: Callable, img: object = None, /, **controls: object) -> "Explorer":
     """Show what the parameters of `draw` do, with one control for each.
 
-    Short form, with an image: `draw` is a transform's constructor, or any function that
-    takes the controls' values and returns an augmentation. The first image shown is
-    `img` itself, framed; the others are `num_rows * num_cols - 1` draws. General form,
-    without `img`: `draw` takes the controls' values and returns the image to show, or a
-    list of images.
+    draw: given an image, a transform's constructor, or a function that takes the
+        controls' values and returns an augmentation; the sheet shows `img`, framed, and
+        `num_rows * num_cols - 1` draws. Without an image, a function that takes the
+        controls' values and returns the image to show, or a list of images.
+    img: an image as `expect.image` takes it, or a path. Draws work on it at its own
+        size, up to 512 * 512 pixels, and are then shrunk.
+    controls: a parameter's `(low, high)` or `(low, high, start)` for a slider (with two
+        handles if start is a pair; the default start is the parameter's default, else
+        the middle), `True` or `False` for a checkbox, a list for a menu, or a widget
+        that has a value. Integers at least two apart make an integer slider, unless the
+        parameter's default or annotation is a float; 0.0 makes fractions. Fix other
+        parameters with `functools.partial`.
+    num_rows, num_cols, tile, seed: rows and columns of the sheet (2, 4), longer side of
+        an image in it (160), and the first seed (0). Given as a control, such as
+        `seed=(0, 9)`, each is a parameter of `draw`.
 
-    A control is `(low, high)` or `(low, high, start)` for a slider (a pair as start
-    gives it two handles; without a start it is the parameter's default, else the
-    middle), `True` or `False` for a switch, a list for a menu, or a widget that has a
-    value. A slider counts in integers if its numbers are integers, its ends more than
-    one apart, and neither default nor annotation of the parameter a float; 0.0 makes
-    fractions. Fix other parameters with `functools.partial`.
-
-    `num_rows` (2), `num_cols` (4), `tile` (160, the longer side of an image in the
-    sheet) and `seed` (0) are integers; given as a control, such as `seed=(0, 9)`, they
-    are parameters of `draw`. `img` is an image as `expect.image` takes it, or a path.
-    Draws work on it at its own size, up to 512 * 512 pixels, and are shrunk after. The
-    random generators of torch, numpy and Python are left as they were.
-
-    Raises TypeError or ValueError, naming the argument, for one that is not as above,
-    and whatever `draw` raises with its starting values. What it raises later is shown
-    above the images, and the next move of a control works again.
+    The random generators of torch, numpy and Python keep their states. Raises TypeError
+    or ValueError for an invalid argument, and whatever `draw` raises with its starting
+    values. A later error appears above the images, and the controls keep working.
     """
     options = {
         name: controls.pop(name)
@@ -65,11 +62,11 @@ def explore(draw: Callable, img: object = None, /, **controls: object) -> "Explo
 
 
 class Explorer(widgets.VBox):
-    """What `explore` returns: the controls, the buttons, and the contact sheet.
+    """The widget that `explore` returns: controls, buttons, and the contact sheet.
 
-    `controls` maps each parameter to its widget, `values` to its value now; `seed` is
-    the widget of the seed; `code` is the line that makes the current setting; `sheet`
-    is the image shown, a PIL image.
+    `controls` maps each parameter to its widget, `values` to its current value; `seed`
+    is the seed's widget; `code` is the line that makes the current setting; `sheet` is
+    the PIL image shown.
     """
 
     _ipython_display_ = None  # ipywidgets 7 would not ask for the bundle below
@@ -103,17 +100,19 @@ class Explorer(widgets.VBox):
 
     def _buttons(self) -> widgets.HBox:
         reroll = widgets.Button(
-            description="Reroll", icon="random", tooltip="New draws: the next seed"
+            description="Reroll",
+            icon="random",
+            tooltip="Draw again, with the next seed",
         )
         reset = widgets.Button(
-            description="Reset", icon="undo", tooltip="Back to where it started"
+            description="Reset", icon="undo", tooltip="Restore the starting values"
         )
         reroll.on_click(lambda _: setattr(self.seed, "value", self.seed.value + 1))
         reset.on_click(lambda _: self.reset())
         buttons = [self.seed, reroll, reset]
         if self._img is not None:
-            words = f"An image of your own: up to {_BYTES >> 20} MB, or, where neither "
-            words += "d2lext lab nor make lab opened the lessons, often 10"
+            words = f"Upload an image: up to {_BYTES >> 20} MB, or often only 10 MB "
+            words += "if neither d2lext lab nor make lab opened the lessons"
             self.upload = widgets.FileUpload(
                 accept="image/*", description="Your image", **{TIP: words}
             )
@@ -123,7 +122,7 @@ class Explorer(widgets.VBox):
 
     @property
     def values(self) -> dict[str, object]:
-        """The controls' values now, by parameter, rid of binary rounding."""
+        """The controls' current values by parameter, without binary rounding errors."""
         return {name: _rounded(c.value) for name, c in self.controls.items()}
 
     @property
@@ -132,7 +131,7 @@ class Explorer(widgets.VBox):
         return codeline.call(self._draw, self.values)
 
     def reset(self) -> None:
-        """Put every control, the seed and the image back to where they started."""
+        """Reset every control, the seed and the image to their starting values."""
         self._quiet = True  # one redraw, not one for each control
         for name, control in self.controls.items():
             control.value = self._start[name]
@@ -159,7 +158,7 @@ class Explorer(widgets.VBox):
         except Exception:
             if self._used.mode == "RGB":
                 raise
-            self._used = sheet.plain(self._used)  # the note says so
+            self._used = sheet.plain(self._used)  # the note below the sheet says so
             draws = self._draws()
         name = "what the augmentation returned"
         return [self._img, *(expect.image(draw, name) for draw in draws)]
@@ -170,8 +169,8 @@ class Explorer(widgets.VBox):
             aug = self._draw(**self.values)
             if not callable(aug):
                 raise TypeError(
-                    f"draw: beside an image, {codeline.name(self._draw)} must return "
-                    f"an augmentation, something to call, not {type(aug).__name__}"
+                    f"draw: given an image, {codeline.name(self._draw)} must return "
+                    f"an augmentation (a callable), not {type(aug).__name__}"
                 )
             if isinstance(aug, Transform):  # it draws for each image of a batch
                 expect.choice("mode", self._used.mode, ("L", "RGB", "RGBA"))
@@ -192,7 +191,7 @@ class Explorer(widgets.VBox):
 
     @contextlib.contextmanager
     def _errors_shown(self) -> Iterator[None]:
-        """Show an error above the last images, and raise it for the kernel's log."""
+        """Show an error above the last images, and re-raise it for the kernel's log."""
         try:
             yield
         except Exception as error:
@@ -216,12 +215,12 @@ class Explorer(widgets.VBox):
             f'alt="{first} by {code}, seed {self.seed.value}" '
             f'width="{self.sheet.width}" height="{self.sheet.height}" '
             f'src="data:image/jpeg;base64,{self._jpeg}">'
-            '<pre class="d2lext-code" title="A click selects the line" '
+            '<pre class="d2lext-code" title="Click to select the line" '
             f'style="user-select: all; white-space: pre-wrap">{code}</pre>{note}'
         )
 
     def _repr_mimebundle_(self, **kwargs) -> dict[str, object]:
-        # The JPEG is what a page without a kernel shows.
+        # Pages without a kernel show the JPEG.
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         return {
             "application/vnd.jupyter.widget-view+json": view,
@@ -232,7 +231,7 @@ class Explorer(widgets.VBox):
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's (CPU), numpy's and Python's generators, and put them back after."""
+    """Seed the generators of torch (CPU), numpy and Python, and restore them after."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -246,12 +245,12 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _parameters(draw: Callable, controls: dict[str, object]) -> dict:
-    """The parameters of draw; TypeError if these controls do not fit them."""
+    """The parameters of draw; raises TypeError if the controls do not fit them."""
     if isinstance(draw, torch.nn.Module) or "torchvision" in type(draw).__module__:
         name = type(draw).__name__
         raise TypeError(
-            f"draw: expected the class {name}, not one that is made already; "
-            f"the controls give it its parameters: explore({name}, img, ...)"
+            f"draw: expected the class {name}, not one of its objects; "
+            f"the controls set its parameters: explore({name}, img, ...)"
         )
     if not callable(draw):
         raise TypeError(
@@ -271,12 +270,12 @@ def _parameters(draw: Callable, controls: dict[str, object]) -> dict:
         if p.default is p.empty and not variadic and name not in controls:
             if not controls and inspect.isroutine(draw):
                 raise TypeError(
-                    "draw: give it parameters to move, with their values, such as "
+                    "draw: expected a function of parameters to move, such as "
                     "explore(lambda p: RandomHorizontalFlip(p), img, p=(0.0, 1.0)); it "
-                    f"takes no image, but returns what does. No control gives {name}"
+                    f"takes no image, but returns what does. No control sets {name}"
                 )
             raise TypeError(
-                f"{name}: {codeline.name(draw)} needs it; give it a control, such as "
+                f"{name}: {codeline.name(draw)} requires it; add a control, such as "
                 f"{name}=(0.0, 1.0), or fix it with functools.partial"
             )
     with _naming("draw"):
@@ -313,7 +312,7 @@ def _control(name: str, spec: object, parameter: object) -> widgets.Widget:
     raise TypeError(
         f"{name}: expected (low, high), (low, high, start), True, False, a list of "
         f"choices or a widget that has a value, got {spec!r}; "
-        f"functools.partial fixes a value"
+        f"use functools.partial to fix a value"
     )
 
 
@@ -330,8 +329,8 @@ def _slider(name: str, spec: tuple, parameter: object, look: dict) -> widgets.Wi
     ends = _ends(start)
     if not ends or not low <= ends[0] <= ends[-1] <= high:
         raise ValueError(
-            f"{name}: the start {start!r} is not a number, or two rising ones, within "
-            f"{low} and {high}; give one as (low, high, start)"
+            f"{name}: the start {start!r} is not a number or a rising pair from {low} "
+            f"to {high}; give one as (low, high, start)"
         )
     whole = whole and all(isinstance(n, int) for n in ends)
     kind = f"{'Int' if whole else 'Float'}{'Range' if len(ends) == 2 else ''}Slider"
@@ -346,23 +345,23 @@ def _slider(name: str, spec: tuple, parameter: object, look: dict) -> widgets.Wi
 
 
 def _ends(value: object) -> tuple[float, ...]:
-    """The handles of a slider that starts at a number or a pair; none for others."""
+    """The handles of a slider: those of a number or a pair; none for other values."""
     ends = tuple(value) if isinstance(value, tuple | list) else (value,)
     fits = all(isinstance(n, int | float) and math.isfinite(n) for n in ends)
     return ends if fits and len(ends) <= 2 else ()
 
 
 def _python(value: object) -> object:
-    """Numpy's numbers as Python's, also in a tuple."""
+    """Convert numpy's numbers to Python's, also inside a tuple."""
     if isinstance(value, tuple):
         return tuple(map(_python, value))
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _step(low: float, high: float, ends: tuple) -> float:
-    """A round step, about a twentieth of the range, that leads from low to the others.
+    """A round step, about a twentieth of the range, that reaches high and all handles.
 
-    The browser knows only values that are whole steps above low.
+    The browser allows only values that are whole steps above low.
     """
     about = (high - low) / SLIDER_STEPS
     power = math.floor(math.log10(about) + 1e-9)

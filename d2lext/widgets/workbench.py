@@ -1,8 +1,8 @@
-"""A bench for policies: set strengths, train, and see what held-out images say.
+"""A bench for policies: set strengths, train, and compare accuracy on held-out images.
 
-A try is a setting, trained with one seed or several on the bundled sample, in a process
-of its own. Each shows the command that repeats it. Tries are kept where other runs are
-(see `d2lext.runs`), and are there again when a bench is made anew.
+A try is a setting, trained with one or more seeds on the bundled sample, in a process
+of its own. Each shows the command that repeats it. Tries are recorded like other runs
+(see `d2lext.runs`), so that the next bench shows them again.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ from d2lext.widgets import sheet
 from d2lext.widgets.sliders import TIP, seeded
 from d2lext.widgets.worker import WORKER
 
-NUM_VAL = 1000  # all there are
+NUM_VAL = 1000  # all of the sample
 PART = (0, 1, 0.5, 0.05)
-STRENGTHS = {  # of the parts of a policy: low, high, start, step
+STRENGTHS = {  # of each part of a policy: low, high, start, step
     "flip": {"chance": PART},
     "crop": {"padding": (1, 8, 4, 1)},
     "rescale": {"smallest area": (0.1, 1, 0.3, 0.05)},
@@ -43,12 +43,12 @@ FIELDS = {field.name: field.default for field in dataclasses.fields(Config)}
 
 
 def bench(num_epochs: int = 10, runs: Iterable[dict] = ()) -> "Bench":
-    """Return the bench, for tries of so many epochs. runs: shown beside your own."""
+    """Return the bench; each try trains num_epochs. runs: shown beside your own."""
     return Bench(Config(epochs=num_epochs, num_val=NUM_VAL), runs)
 
 
 def command(config: Config, seeds: Iterable[int]) -> str:
-    """The line that trains this in a shell, to the same numbers."""
+    """The shell command that trains this setting, with the same results."""
     changed = {k: v for k, v in vars(config).items() if v != FIELDS[k] or k == "policy"}
     changed.pop("seed", None)
     words = [f"--{name.replace('_', '-')} {value}" for name, value in changed.items()]
@@ -59,8 +59,8 @@ def command(config: Config, seeds: Iterable[int]) -> str:
 def half_width(accs: list[float], n: int) -> float:
     """Half of the 95% interval of a mean accuracy on n images, one value per seed.
 
-    Of the images, as if all seeds erred on the same ones; from three seeds on also of
-    the seeds (Student's t).
+    It covers the choice of images, as if all seeds erred on the same ones, and from
+    three seeds on the choice of seeds, too (Student's t).
     """
     acc = sum(accs) / len(accs)
     half = 1.96 * math.sqrt(acc * (1 - acc) / n)
@@ -71,7 +71,7 @@ def half_width(accs: list[float], n: int) -> float:
 
 
 def _controls(part: str) -> list[widgets.Widget]:
-    """The switch of a part, and a slider for each of its numbers."""
+    """A checkbox for the part, and a slider for each of its numbers."""
     look = {"indent": False, "layout": {"width": "90px"}, TIP: f"{part}: on or off"}
     row = [widgets.Checkbox(value=part == "flip", description=part, **look)]
     for name, (low, high, start, step) in STRENGTHS[part].items():
@@ -87,8 +87,8 @@ def _controls(part: str) -> list[widgets.Widget]:
 
 
 class Bench(widgets.VBox):
-    """What `bench` returns. `config` is what the controls say; `tries` has for each
-    setting its runs by seed; `revealed` the runs that the test images judged."""
+    """The widget that `bench` returns. `config` is the setting of the controls; `tries`
+    maps each setting to its runs by seed; `revealed` has the runs on test images."""
 
     _ipython_display_ = None  # ipywidgets 7 would not ask for the bundle below
 
@@ -135,13 +135,13 @@ class Bench(widgets.VBox):
         return list(self.tries)[self.choice.index]
 
     def _fresh(self, config: Config) -> Config:
-        """With the first seed that was not trained to the end."""
+        """The setting with its first seed that has no finished run."""
         done = self._done(config)
         seed = next(seed for seed in itertools.count() if seed not in done)
         return dataclasses.replace(config, seed=seed)
 
     def _reveal(self) -> None:
-        # The sample's held-out images are apart: without them these are the same nets.
+        # The sample holds out images of their own, so that the nets stay the same.
         config = self._chosen()
         if not (seeds := self._done(config)):
             return self._ready(config, "Not revealed: this try was stopped; add a seed")
@@ -155,7 +155,7 @@ class Bench(widgets.VBox):
         threading.Thread(target=self._follow, args=(configs,), daemon=True).start()
 
     def _follow(self, configs: list[Config]) -> None:
-        """Train these and show them; test accuracies only if all were trained."""
+        """Train these and show the results; test accuracies only if all finish."""
         kept, words, judged = str(runs_file() or ""), "", []
         for config in configs:
             record = kept if config.num_val else ""
@@ -177,12 +177,12 @@ class Bench(widgets.VBox):
     # Tries
 
     def _keep(self, run: dict) -> None:
-        """Take a run in, if nothing but what the controls say and its seed differ."""
+        """Add a run to the tries, unless it differs in more than controls and seed."""
         given = {name: run.get(name, default) for name, default in FIELDS.items()}
         try:
             config = Config(**given | {"widths": tuple(given["widths"])})
         except (TypeError, ValueError):
-            return  # trained with a function, not by a policy's name
+            return  # trained with a function instead of a policy
         if run.get("data") != "sample" or "weight" in run or not run.get("test_acc"):
             return
         if "revealed" in run:
@@ -195,12 +195,12 @@ class Bench(widgets.VBox):
                 seeds[config.seed] = run
 
     def _done(self, config: Config) -> dict[int, dict]:
-        """The runs of a try that were not stopped, by seed."""
+        """The finished runs of a try, by seed."""
         seeds, epochs = self.tries.get(config, {}), self._base.epochs
         return {s: run for s, run in seeds.items() if len(run["test_acc"]) == epochs}
 
     def _measured(self, runs: list[dict]) -> tuple[float, float, str]:
-        """Mean accuracy in percent, half of its interval, and both in words."""
+        """The mean accuracy in percent, half of its interval, and both in words."""
         accs, epochs = final(runs), len(runs[0]["test_acc"])
         acc, half = 100 * sum(accs) / len(accs), 100 * half_width(accs, NUM_VAL)
         of = f"{len(accs)} seed{'s' * (len(accs) > 1)}"
@@ -210,7 +210,7 @@ class Bench(widgets.VBox):
         return acc, half, f"{acc:.1f} ± {half:.1f} %, {of}, {seconds:.0f} s"
 
     def _rows(self) -> Iterator[tuple]:
-        """Of each try its name, accuracy, half interval, words, and its command."""
+        """The name, accuracy, half interval, words and command of each try."""
         for i, (config, seeds) in enumerate(self.tries.items(), 1):
             runs = list((self._done(config) or seeds).values())
             alphas = {name: getattr(config, f"{name}_alpha") for name in MIXES}
@@ -226,13 +226,13 @@ class Bench(widgets.VBox):
             run = self.revealed[0]
             yield (
                 f"Test images, revealed for {run['policy']}, one of {run['revealed']}: "
-                f"{self._measured(self.revealed)[2]}. Spent: there is no second look"
+                f"{self._measured(self.revealed)[2]}. Do not choose by them again"
             )
 
     # What is shown
 
     def _ready(self, config: Config | None = None, words: str = "") -> None:
-        """Show the tries, `config` chosen, and words; wait for the next click."""
+        """Show the tries with `config` chosen, and words; then wait for a click."""
         rows = list(self._rows())
         self.choice.options = [(name, i) for i, (name, *_) in enumerate(rows)]
         if rows:
@@ -267,7 +267,7 @@ class Bench(widgets.VBox):
         )
 
     def _images(self) -> list[Image.Image]:
-        """Training images as the net will see them; of two ways of mixing half each."""
+        """Training images as the net sees them; half each with two ways of mixing."""
         config = self.config
         ways = {mix: getattr(config, f"{name}_alpha") for name, mix in MIXES.items()}
         ways = {mix: alpha for mix, alpha in ways.items() if alpha}
@@ -290,7 +290,7 @@ class Bench(widgets.VBox):
 
 
 def _chart(rows: list[tuple]) -> Image.Image:
-    """Held-out accuracy of each try with its interval; hollow if it was stopped."""
+    """A chart of each try's held-out accuracy and interval; hollow if stopped."""
     figure = Figure((7.06, 0.8 + 0.4 * len(rows)), 100, layout="constrained")
     ax = figure.subplots()
     for i, (_, acc, half, words, _) in enumerate(rows):

@@ -1,4 +1,4 @@
-"""A process that trains, kept warm: its imports are paid for once."""
+"""Train in a process that is kept warm, so that it imports torch only once."""
 
 import contextlib
 import dataclasses
@@ -13,10 +13,8 @@ from d2lext.train import Config, train
 
 
 def _work(pipe) -> None:
-    """In the worker: train each setting that comes, until the kernel is gone."""
-    interrupted = (
-        threading.Event()
-    )  # the kernel's interrupt is sent to this process too
+    """In the worker: train each setting that arrives, until the kernel exits."""
+    interrupted = threading.Event()  # the kernel's interrupt arrives here, too
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     points = []
 
@@ -28,7 +26,7 @@ def _work(pipe) -> None:
 
     with contextlib.suppress(EOFError, OSError):
         while True:
-            if (message := pipe.recv()) == "stop":  # came too late
+            if (message := pipe.recv()) == "stop":  # it came too late
                 continue
             config, os.environ[VARIABLE] = message
             interrupted.clear(), points.clear()
@@ -43,7 +41,7 @@ def _work(pipe) -> None:
 
 
 class Worker:
-    """The process that trains, for all benches; started when needed, then kept."""
+    """The training process that all benches share; started when needed, then kept."""
 
     def __init__(self) -> None:
         self.process, self.pipe, self._turn = None, None, threading.Lock()
@@ -68,7 +66,7 @@ class Worker:
                 return "failed", f"{words}; the next try starts a new one"
 
     def stop(self) -> None:
-        """Stop after the present epoch."""
+        """Stop after the current epoch."""
         with contextlib.suppress(OSError):
             self.pipe.send("stop")
 
