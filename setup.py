@@ -7,6 +7,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 BUNDLED = [
+    "data/README.md",
     "data/cat.jpg",
     "data/sample/*",
     "data/results/*.json",

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -15,20 +16,35 @@ from d2lext import places
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-KERNEL = ["ipykernel==6.17.1", "ipython==7.34.0", "ipywidgets==7.7.1", "nbclient"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+LOWEST = [needed.replace(">=", "==") for needed in PROJECT["dependencies"]]
+KERNEL = ["ipykernel==6.17.1", "ipython==7.34.0", "nbclient"]
 THERE = {
     # Today's, with the older ones that Colab keeps; no d2l.
-    "current": ["torch", "torchvision", "matplotlib", "pandas==2.2.2", *KERNEL],
-    # The lowest that pyproject.toml allows.
-    "lowest": [
-        *("torch==2.4.0", "torchvision==0.19.0", "matplotlib==3.7.0", "numpy<2"),
-        *("pillow==10.1.0", "filelock==3.12.0", "platformdirs==3.0.0", *KERNEL),
+    "current": [
+        *("torch", "torchvision", "matplotlib", "pandas==2.2.2", "ipywidgets==7.7.1"),
+        *KERNEL,
     ],
+    # The lowest that pyproject.toml allows.
+    "lowest": [*LOWEST, "numpy<2", *KERNEL],
 }
 EXECUTE = """
 import sys, nbclient, nbformat
 nb = nbformat.read(sys.argv[1], as_version=4)
 nbclient.NotebookClient(nb, timeout=600, kernel_name="python3").execute()
+nbformat.write(nb, sys.argv[1])
+"""
+SHOW = """
+import d2lext as d2l
+from torchvision.transforms import v2
+d2l.explore(v2.RandomHorizontalFlip, d2l.data_path("cat.jpg"), p=(0, 1))
+"""
+MOVE = """
+explorer, before = _, _.children[-1].value
+explorer.controls["p"].value = 1
+after = explorer.children[-1].value
+assert "p=1.0" in after and "p=1.0" not in before
+assert after.partition("src=")[2] != before.partition("src=")[2]
 """
 
 
@@ -83,6 +99,12 @@ def python(request, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return python
 
 
+def installed(python: Path) -> list[Path]:
+    """The files of an environment, without the ones that Python compiles."""
+    files = python.parents[1].glob("lib/*/site-packages/**/*")
+    return sorted(path for path in files if "__pycache__" not in path.parts)
+
+
 def execute(python: Path, lesson: Path, folder: Path) -> subprocess.CompletedProcess:
     """Run a notebook where it lies, with another home and none of our settings."""
     (home := folder / "home").mkdir(exist_ok=True)
@@ -97,9 +119,22 @@ def execute(python: Path, lesson: Path, folder: Path) -> subprocess.CompletedPro
 def test_a_lesson_alone(python: Path, lesson: Path, tmp_path: Path) -> None:
     """In an empty folder, with nothing of the course beside it."""
     (here := tmp_path / "ein Ordner 课").mkdir()
+    before = installed(python)
     done = execute(python, Path(shutil.copy(lesson, here)), tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert [path.name for path in here.iterdir()] == [lesson.name]
+    assert installed(python) == before
+
+
+@pytest.mark.slow
+def test_sliders_move(python: Path, tmp_path: Path) -> None:
+    """Under ipywidgets 7, too, a view is shown, and other images after a move."""
+    cells, path = map(nbformat.v4.new_code_cell, (SHOW, MOVE)), tmp_path / "s.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), path)
+    done = execute(python, path, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (shown,) = nbformat.read(path, as_version=4).cells[0].outputs
+    assert {"image/jpeg", "application/vnd.jupyter.widget-view+json"} <= {*shown.data}
 
 
 @pytest.mark.slow
@@ -117,7 +152,9 @@ def test_commands_of_a_wheel(python: Path, tmp_path: Path) -> None:
     told = subprocess.run([program, "--help"], **run)
     assert told.returncode == 0 and "lab [FOLDER]" in told.stdout
     assert subprocess.run([program, "lib"], **run).returncode == 1
-    assert "Traceback" not in subprocess.run([program, "doctor"], **run).stderr
+    doctor = subprocess.run([program, "doctor"], **run)
+    assert (doctor.returncode, doctor.stderr) == (0, ""), doctor.stdout
+    assert any(path.match("bundled/data/README.md") for path in installed(python))
 
 
 @pytest.mark.slow
