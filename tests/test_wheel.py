@@ -153,7 +153,7 @@ def test_commands_of_a_wheel(python: Path, tmp_path: Path) -> None:
     assert told.returncode == 0 and "lab [FOLDER]" in told.stdout
     assert subprocess.run([program, "lib"], **run).returncode == 1
     doctor = subprocess.run([program, "doctor"], **run)
-    assert (doctor.returncode, doctor.stderr) == (0, ""), doctor.stdout
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
     assert any(path.match("bundled/data/README.md") for path in installed(python))
 
 
