@@ -104,7 +104,8 @@ def alt(cell: dict, lesson: str) -> str:
         line = "".join(output.get("data", {}).get("text/plain", ""))
         if "image/jpeg" in output.get("data", {}) and "  # seed" in line:
             return f"Images by {line.replace('  #', ',')}"
-    return ALT[lesson].get(cell["id"], f"Output of the cell {cell['id']}")
+    written = ALT.get(lesson, {})
+    return written.get(cell["id"], f"Output of the cell {cell['id']}")
 
 
 def index(app, error) -> None:
