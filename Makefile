@@ -1,23 +1,23 @@
 # make lab      open the lessons in JupyterLab
 # make test     lint, check the collected modules, run the tests and every lesson
-#               (SLOW=1: the slow ones too; PYTEST_ARGS="-k setup": passed to pytest)
-# make doctor   say what of the installation is in order, and what to do about the rest
-# make setup    only make .venv (PYTHON=/path/to/python3.12: with that Python;
-#               CPU=1: on Linux without a GPU, which saves 3 GB of CUDA libraries)
+#               (SLOW=1: the slow ones, too; PYTEST_ARGS="-k setup": passed to pytest)
+# make doctor   check the installation and say how to fix it
+# make setup    create .venv, and no more (PYTHON=/path/to/python3.12: with that Python;
+#               CPU=1: without CUDA libraries, which saves 3 GB on Linux without a GPU)
 # make bench    run the benchmarks
 # make cifar10  download CIFAR-10 (170 MB) into data/ (URL=...: from a mirror)
-# make answers  save your answers to the exercises (RESTORE=1: put them back)
-# make update   the newest lessons, with your answers put back into them
-# make student  copies of the lessons without solutions, in student/
+# make answers  save your answers to the exercises (RESTORE=1: restore them)
+# make update   get the newest lessons, and restore your answers into them
+# make student  copy the lessons without solutions to student/
 # make notebooks  collect the lessons' helpers, then execute and store the lessons
-# make book     build a site of all lessons, as they are stored: build/book/index.html
+# make book     build a site of all stored lessons: build/book/index.html
 # make lock     compile requirements.lock (UPGRADE=1: with the newest releases)
 
 PY := .venv/bin/python
 SETUP := PYTHON='$(PYTHON)' CPU='$(CPU)' sh tools/setup.sh
-# How long threads wait before they sleep (see d2lext/__init__.py), if torch comes first.
+# How long threads spin before they sleep (see d2lext/__init__.py), if torch comes first.
 export GOMP_SPINCOUNT ?= 3000
-# So that `!pip`, terminals and subprocesses find this environment's programs.
+# Lets `!pip`, terminals and subprocesses find this environment's programs.
 RUN := PATH="$$PWD/.venv/bin:$$PATH" $(PY)
 
 .PHONY: setup lab test bench doctor cifar10 answers update student notebooks book \
@@ -63,12 +63,12 @@ notebooks: .venv/.ready
 	$(RUN) -m tools.collect
 	$(RUN) -m tools.execute
 
-# A warning is an error: a link that leads nowhere, a picture that is missing.
+# Warnings are errors: a broken link, a missing image.
 book: .venv/.ready
 	$(RUN) -m sphinx -q -W --keep-going -c tools/site . build/book
 	@echo "open build/book/index.html"
 
-# Needs only uv, so that a lock which no longer installs can still be compiled anew.
+# Needs only uv, so that a lock that no longer installs can still be compiled.
 lock:
 	@[ -x .venv/bin/uv ] || $(SETUP)
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras \

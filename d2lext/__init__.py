@@ -1,10 +1,10 @@
 """The course's helpers under the book's name: `import d2lext as d2l`.
 
-Every function saved in a lesson is here, and so is every name of `d2l.torch` that the
-lessons do not mend: those that it imports itself always, those that it defines if the
-package d2l is installed. All of it is looked up when first used, so that importing this
-package costs nothing, and `d2l.torch` (about ten seconds) is paid for only by those
-who use a name that it alone defines.
+Every function that a lesson saves is here. So is every other name of `d2l.torch`: what
+that module imports is always here, what it defines only if the package d2l is
+installed. Each name is looked up at its first use. Importing this package therefore
+costs nothing, and `d2l.torch` is imported (about ten seconds) only for a name that it
+alone defines.
 """
 
 import functools
@@ -16,10 +16,10 @@ from pathlib import Path
 
 from d2lext._saved import NAMES
 
-# Before torch starts its threads, which wait for each other in a loop, 300,000 times by
-# default. Where another program keeps a core busy, that made training ten times slower
-# than going to sleep at once; but waking up costs a third of the speed otherwise. A
-# short wait has little of either. (Read by GNU's OpenMP, which torch has on Linux.)
+# Set before torch starts its threads, which by default spin 300,000 times before they
+# sleep. If another program keeps a core busy, that makes training ten times slower than
+# sleeping at once, but on a quiet machine, sleeping at once loses a third of the speed.
+# A short spin loses little in either case. (GNU OpenMP, torch's on Linux, reads this.)
 _environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 _NAMES = {
@@ -76,14 +76,14 @@ def __getattr__(name: str) -> object:
     else:
         raise AttributeError(
             f"the course (d2lext) has no {name!r}. If the book's d2l.torch has it: "
-            "`pip install --no-deps d2l==1.0.3`, and start the kernel again"
+            "`pip install --no-deps d2l==1.0.3`, and restart the kernel"
         )
     try:
         globals()[name] = value = pkgutil.resolve_name(place)
     except ModuleNotFoundError as error:
         if not place.startswith("d2l.torch:"):
             raise
-        # `pip install --no-deps d2l` brings none of them.
+        # `pip install --no-deps d2l` installs none of its dependencies.
         words = f"d2l.torch needs {error.name}: pip install {error.name}"
         raise ModuleNotFoundError(words, name=error.name) from error
     return value

@@ -1,12 +1,12 @@
 """The course's commands: `d2lext COMMAND`, or `python -m d2lext COMMAND`.
 
-    lab [FOLDER]     open the lessons, without a clone of the course copies in FOLDER
-    doctor           say what of the installation is in order, and what to do about it
+    lab [FOLDER]     open the lessons; without a clone, copies of them in FOLDER
+    doctor           check your installation and say how to fix it
     cifar10          download CIFAR-10 (170 MB)
-    answers save     keep your answers to the exercises; also restore, update, student
+    answers save     save your answers to the exercises; also restore, update, student
     train            train without a notebook
 
-`--help` after a command says more.
+`--help` after a command tells you more.
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ MODULES = {
 
 
 def copy_lessons(folder: Path) -> None:
-    """Copy those that the folder lacks; a file of the reader's is never replaced."""
+    """Copy the lessons that the folder lacks; never replace a file."""
     lessons = COURSE / "notebooks"
     for path in sorted(lessons.rglob("*.ipynb")):
         target = folder / path.relative_to(lessons)
@@ -38,7 +38,7 @@ def copy_lessons(folder: Path) -> None:
 
 
 def lab(args: list[str]) -> int:
-    """Open a clone's lessons, or those of a folder; `args` go on to JupyterLab."""
+    """Open a clone's lessons, or those in a folder; pass `args` on to JupyterLab."""
     if importlib.util.find_spec("jupyterlab") is None:
         sys.exit('lab: JupyterLab is missing: pip install "jupyterlab>=4"')
     root, folder = CHECKOUT, COURSE / "notebooks"
@@ -47,12 +47,12 @@ def lab(args: list[str]) -> int:
         try:
             copy_lessons(folder)
         except OSError as error:
-            sys.exit(f"lab: {error}; name a folder of yours: d2lext lab FOLDER")
-    # It allows large uploads, and asks nothing about news.
+            sys.exit(f"lab: {error}; name a folder of your own: d2lext lab FOLDER")
+    # The config allows large uploads and asks no questions about news.
     paths = [os.environ.get("JUPYTER_CONFIG_PATH"), str(PACKAGE / "course/lab")]
     config = {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]
-    if hasattr(os, "getuid") and os.getuid() == 0:  # in a container, say
+    if hasattr(os, "getuid") and os.getuid() == 0:  # such as in a container
         command.append("--allow-root")
     command += [*args, str(min(folder.glob("*.ipynb")))]
     return subprocess.call(command, env=os.environ | config)

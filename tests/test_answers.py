@@ -118,7 +118,7 @@ def test_an_answer_survives_a_new_lesson(course, path, what, state, kind, source
 
 
 def test_an_answer_follows_its_exercise_to_another_lesson(course, path) -> None:
-    """And stays in the file where no lesson has the exercise any more."""
+    """It stays in the file if no lesson has the exercise any more."""
     save(course)
     write(course, "01_a.ipynb", lesson("1.2"))
     assert "no lesson has this exercise any more" in restore(course)[0]
@@ -132,7 +132,7 @@ def test_an_answer_follows_its_exercise_to_another_lesson(course, path) -> None:
 def test_nothing_saved_is_lost_by_saving_again(course, path) -> None:
     save(course)
     answered(path, source=STUB)
-    assert save(course)[0] == "1.1: untouched in 01_a.ipynb; the saved answer stays"
+    assert save(course)[0] == "1.1: untouched in 01_a.ipynb; kept the saved answer"
     answered(path, source="def f(x):\n    return 3")
     for _ in range(2):
         save(course)
@@ -162,7 +162,7 @@ def test_a_file_that_holds_no_answers(course, content) -> None:
     file.parent.mkdir()
     file.write_text(content)
     for function in (save, restore):
-        with pytest.raises(ValueError, match="holds no answers"):
+        with pytest.raises(ValueError, match="is not a file of answers"):
             function(course)
     assert file.read_text() == content
 
@@ -329,7 +329,7 @@ def test_work_in_progress_is_not_put_over(course, path) -> None:
     save(course)
     second = "def f(x):\n    y = x + 2\n    return ..."
     before = answered(path, source=second)
-    assert "has another answer, which was left alone" in restore(course)[0]
+    assert "has another answer, which stays" in restore(course)[0]
     assert path.read_bytes() == before
     save(course)
     assert kept(course)["source"] == second
@@ -340,7 +340,7 @@ def test_work_in_progress_is_not_put_over(course, path) -> None:
 def test_a_copy_of_a_lesson_does_not_replace_an_answer(course, path, name) -> None:
     other = write(course, name, nbformat.read(path, 4))
     answered(other, source="def f(x):\n    return 0")
-    assert f"1.1: is in {name} too, which was left alone" in save(course)
+    assert f"1.1: is also in {name}, which was ignored" in save(course)
     write(course, "01_a.ipynb", lesson("1.1", "1.2"))
     assert restore(course)[0] == "1.1: right, put back into 01_a.ipynb"
     assert cell(path, "answer-1-1").source == MINE
@@ -371,11 +371,11 @@ def test_the_lessons_of_the_folder_that_one_is_in(course, monkeypatch, capsys) -
     assert answers._here() == answers.ROOT
     monkeypatch.setattr(answers, "ROOT", course.parent / "site-packages")
     assert answers.main(["save"]) == 1
-    assert "holds no lessons; go to the folder that has" in capsys.readouterr().err
+    assert "has no lessons; change to the folder of" in capsys.readouterr().err
 
 
 def test_a_copy_of_the_lessons_elsewhere(course, monkeypatch, capsys) -> None:
-    """It is no clone: answers go to the newest lessons by hand."""
+    """Without a clone, answers are moved to the newest lessons by hand."""
     copy = course / "notebooks"
     copy = copy.rename(course / "my copy 图像")
     answered(copy / "01_a.ipynb")
@@ -399,9 +399,9 @@ def test_a_course_that_cannot_be_written_to(course, monkeypatch, capsys) -> None
         assert answers.main([what]) == 1
         err = capsys.readouterr().err
         assert err.startswith("answers: ") and err.count("\n") == 1
-        assert "D2LEXT_ANSWERS names another folder" in err
+        assert "set D2LEXT_ANSWERS to another folder" in err
     monkeypatch.setenv("D2LEXT_ANSWERS", str(course / "mine"))
     assert answers.main(["restore"]) == 1
-    assert "there are no saved answers; save them first" in capsys.readouterr().err
+    assert "has no saved answers; save them first" in capsys.readouterr().err
     assert answers.main(["save"]) == 0
     assert (course / "mine/answers.json").exists()

@@ -1,14 +1,14 @@
 """Keep a learner's answers through an update of the lessons, and make student copies.
 
-    python -m d2lext answers save       every answer, to answers/answers.json
-    python -m d2lext answers restore    back into the lessons
-    python -m d2lext answers update     save, pull with git, restore
-    python -m d2lext answers student    without solutions, in student/
+    python -m d2lext answers save       save every answer to answers/answers.json
+    python -m d2lext answers restore    put saved answers back into the lessons
+    python -m d2lext answers update     save, pull the course with git, and restore
+    python -m d2lext answers student    copy the lessons without solutions to student/
 
-An answer belongs to its exercise, wherever in the lessons that stands. Lessons are
-copied to answers/backup/ before they are written to, and what is replaced in
-answers.json stays there as an earlier answer. The lessons are those of the folder that
-you are in, else the course's own; D2LEXT_ANSWERS names another folder for answers.
+An answer belongs to its exercise, in whichever lesson that is. Each lesson is copied to
+answers/backup/ before it is changed, and answers.json keeps a replaced answer as an
+earlier one. The lessons are those of the current folder, else the course's own;
+D2LEXT_ANSWERS names another folder for answers.
 """
 
 import argparse
@@ -33,24 +33,24 @@ TEXT_STUBS = (
     "*Double-click here, and write your answer.*",
     "*双击这里，写下你的答案。*",
 )
-TAG = "exercise-"  # of an answer cell, with the exercise; copies of a cell keep it
+TAG = "exercise-"  # tags an answer cell with its exercise; copies of a cell keep it
 HINT = re.compile(
     r" The folded cell below (it|them) holds a solution\."
     r"|下面折叠的单元格里有参考答案。"
 )
 ELSEWHERE = (
-    "where the course cannot be written to, copy its notebooks/ to a folder of yours "
-    "and work there; for answers alone, D2LEXT_ANSWERS names another folder"
+    "if you may not write to the course's folder, copy its notebooks/ to one of yours "
+    "and work there, or set D2LEXT_ANSWERS to another folder for answers"
 )
 NO_CLONE = (
-    "these lessons are no clone of the course, so git cannot update them; your answers "
-    "are saved in {0}. Get newer lessons (of a wheel: python -m d2lext lab FOLDER) "
-    "and restore the answers there, with D2LEXT_ANSWERS={0}"
+    "these lessons are in no clone of the course, so git cannot update them; your "
+    "answers are saved in {0}. Get newer lessons (from a wheel: python -m d2lext lab "
+    "FOLDER) and restore the answers there with D2LEXT_ANSWERS={0}"
 )
 
 
 class Exercise(NamedTuple):
-    """Where an exercise is answered: in several cells, if a reader has split one."""
+    """The cells of an exercise; several hold the answer if a reader has split one."""
 
     path: Path
     answers: list[nbformat.NotebookNode]
@@ -96,7 +96,7 @@ def _folder(root: Path) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    """Under another name first: being killed here leaves the old file whole."""
+    """Write a file atomically: a kill leaves the old one intact."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8", newline="\n")  # as git has lessons
@@ -111,16 +111,16 @@ def _read(file: Path) -> dict[str, dict]:
         for answer in answers.values():
             answer["source"].strip(), answer["outputs"], answer["check_outputs"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        words = f"{file}: holds no answers ({type(error).__name__}: {error})"
+        words = f"{file}: is not a file of answers ({type(error).__name__}: {error})"
         raise ValueError(f"{words}; move it, and save again") from error
     return answers
 
 
 def is_stub(source: str) -> bool:
-    """Whether an answer is empty or as the lesson has it.
+    """Whether an answer is empty, or still the lesson's stub.
 
-    That is a function which does nothing but return `...`, or the text that asks for an
-    answer. A remark in it is somebody's work already.
+    A stub is a function that only returns `...`, or the text that asks for an answer.
+    With a comment it is somebody's work already.
     """
     if source.strip() in ("", *TEXT_STUBS):
         return True
@@ -134,7 +134,7 @@ def is_stub(source: str) -> bool:
 
 
 def _state(answer: dict) -> str:
-    """What the check said when the reader ran it last."""
+    """The state of an answer, by the last verdict of its check."""
     if is_stub(answer["source"]):
         return "untouched"
     if answer.get("kind") == "markdown":
@@ -147,10 +147,10 @@ def _state(answer: dict) -> str:
 
 
 def save(root: Path = ROOT) -> list[str]:
-    """Save every answer of the lessons; one line for each exercise.
+    """Save every answer in the lessons; return a line for each exercise.
 
-    An answer that is untouched in the lesson and in the file from before stays there.
-    Raises ValueError for a file or a lesson that cannot be read, and writes nothing.
+    If the lesson's answer is untouched, an answer saved before stays in the file.
+    Raises ValueError, and writes nothing, if the file or a lesson cannot be read.
     """
     file = _folder(root) / "answers.json"
     answers, lines, seen = _read(file), [], set()
@@ -161,7 +161,7 @@ def save(root: Path = ROOT) -> list[str]:
             lines.append(f"{id}: its answer cell is missing in {path.name}")
         for id, exercise in exercises.items():
             if id in seen:
-                lines.append(f"{id}: is in {path.name} too, which was left alone")
+                lines.append(f"{id}: is also in {path.name}, which was ignored")
                 continue
             seen.add(id)
             found = {
@@ -173,7 +173,7 @@ def save(root: Path = ROOT) -> list[str]:
             }
             before = answers.get(id, found)
             if is_stub(found["source"]) and not is_stub(before["source"]):
-                lines.append(f"{id}: untouched in {path.name}; the saved answer stays")
+                lines.append(f"{id}: untouched in {path.name}; kept the saved answer")
                 continue
             found["earlier"] = before.get("earlier", [])
             if before["source"] != found["source"]:
@@ -185,17 +185,17 @@ def save(root: Path = ROOT) -> list[str]:
 
 
 def restore(root: Path = ROOT) -> list[str]:
-    """Put saved answers back where the lessons have none; one line for each exercise.
+    """Put saved answers into lessons that have none; return a line for each exercise.
 
-    An answer that the lesson has already is left there. Raises ValueError as `save`.
+    An answer that is in a lesson stays there. Raises ValueError as `save` does.
     """
     file = _folder(root) / "answers.json"
     if not (answers := _read(file)):
-        raise ValueError(f"{file}: there are no saved answers; save them first")
+        raise ValueError(f"{file}: has no saved answers; save them first")
     lessons, changed, lines = _lessons(root), {}, []
     places: dict[str, Exercise] = {}
     for path, nb in lessons.items():
-        places = _exercises(path, nb) | places  # where it stands twice, the first
+        places = _exercises(path, nb) | places  # the first one, if it is there twice
     for id, answer in answers.items():
         words, place = _state(answer), places.get(id)
         if words == "untouched":
@@ -203,10 +203,10 @@ def restore(root: Path = ROOT) -> list[str]:
         elif place is None:
             words = f"no lesson has this exercise any more; kept in {file}"
         elif place.source == answer["source"]:
-            words += ", is there already"
+            words += ", already in the lesson"
         elif not is_stub(place.source):
-            words = f"{place.path.name} has another answer, which was left alone; the "
-            words += f"saved one is in {file}"
+            words = f"{place.path.name} has another answer, which stays; the saved "
+            words += f"one is in {file}"
         else:
             kind = answer.get("kind", "code")
             _put(place.answers[0], kind, answer["source"], answer["outputs"])
@@ -222,7 +222,7 @@ def restore(root: Path = ROOT) -> list[str]:
 
 
 def _put(cell: nbformat.NotebookNode, kind: str, source: str, outputs: list) -> None:
-    """Write source and outputs into a cell, which becomes one of this kind."""
+    """Write source and outputs into a cell, and change its kind."""
     cell.cell_type, cell.source = kind, source
     cell.pop("outputs", None)
     count = cell.pop("execution_count", None)
@@ -232,7 +232,7 @@ def _put(cell: nbformat.NotebookNode, kind: str, source: str, outputs: list) -> 
 
 
 def _back_up(paths, root: Path) -> Path | None:
-    """Copy lessons to a new folder in backup/; where to, if there were any."""
+    """Copy lessons to a new folder in backup/, and return it; None without lessons."""
     if not paths:
         return None
     backup = _folder(root) / "backup"
@@ -244,10 +244,10 @@ def _back_up(paths, root: Path) -> Path | None:
 
 
 def update(root: Path = ROOT) -> list[str]:
-    """Save the answers, pull the course with git, and put the answers back.
+    """Save the answers, pull the course with git, and restore the answers.
 
-    Lessons that were changed are backed up and set back, so that git can pull. Raises
-    ValueError where it cannot; then the lessons are as they were.
+    Changed lessons are backed up and reset, so that git can pull. If it cannot, the
+    lessons stay as they were, and this raises ValueError.
     """
     lines = save(root)
     try:
@@ -256,7 +256,7 @@ def update(root: Path = ROOT) -> list[str]:
         known = ""
     if not known:
         raise ValueError(NO_CLONE.format(_folder(root).resolve()))
-    _git(root, "merge", "HEAD")  # refused while another merge is not finished
+    _git(root, "merge", "HEAD")  # git refuses this during an unfinished merge
     _git(root, "fetch")
     how = ("--name-only", "--relative", "--diff-filter=M", "-z")
     changed = _git(root, "diff", *how, "HEAD", "--", "notebooks").split("\0")[:-1]
@@ -269,7 +269,7 @@ def update(root: Path = ROOT) -> list[str]:
         for name in changed:
             shutil.copy2(folder / Path(name).name, root / name)
         raise
-    kept = f"your lessons as they were: {folder}" if folder else "no lesson was changed"
+    kept = f"backup of your lessons: {folder}" if folder else "no lesson was changed"
     return [*lines, kept, pulled.strip().splitlines()[-1], *restore(root)]
 
 
@@ -284,7 +284,7 @@ def _git(root: Path, *words: str) -> str:
 
 
 def student(root: Path = ROOT) -> list[str]:
-    """Write the lessons without their solutions into student/; a line for each."""
+    """Write the lessons without solutions to student/; return a line for each."""
     lines = []
     for path, nb in _lessons(root).items():
         kept = [c for c in nb.cells if "solution" not in c.metadata.get("tags", [])]
@@ -300,20 +300,20 @@ def student(root: Path = ROOT) -> list[str]:
 
 
 def _here() -> Path:
-    """The folder whose lessons are meant."""
+    """The folder of the lessons to work on."""
     folder = Path.cwd()
     folder = folder.parent if folder.name == "notebooks" else folder
     for root in (folder, ROOT):
         if (root / "notebooks").exists() or any(root.glob("*.ipynb")):
             return root
-    raise ValueError(f"{folder}: holds no lessons; go to the folder that has yours")
+    raise ValueError(f"{folder}: has no lessons; change to the folder of yours")
 
 
 def main(argv: list[str] | None = None) -> int:
     print_any_name()
     what = {"save": save, "restore": restore, "update": update, "student": student}
     parser = argparse.ArgumentParser(prog="python -m d2lext answers")
-    parser.add_argument("what", choices=what, help="see the top of this module")
+    parser.add_argument("what", choices=what, help="save, restore, update or student")
     try:
         print("\n".join(what[parser.parse_args(argv).what](_here())))
     except KeyboardInterrupt:
