@@ -41,7 +41,7 @@ def test_packages(tmp_path, monkeypatch) -> None:
     )
     assert doctor.packages(lock) == (FINE, "packages: 1, all as in requirements.lock")
     lock.write_text("numpy==0.1\nnothing-such==1\n")
-    shown = f"2 not as in requirements.lock (numpy {version}, nothing-such missing)"
+    shown = f"2 differ from requirements.lock (numpy {version}, nothing-such missing)"
     mark, words = doctor.packages(lock)
     assert mark == WITHOUT and shown in words
     assert re.fullmatch(r"packages: \d+", doctor.packages(None)[1])  # of a wheel
@@ -51,7 +51,7 @@ def test_packages(tmp_path, monkeypatch) -> None:
         assert mark == WRONG and f"{file.name} cannot be read" in words
     (tmp_path / "~orch-2.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    assert "~orch-2.0.dist-info is left of a package" in doctor.packages(None)[1]
+    assert "~orch-2.0.dist-info, left over from a package" in doctor.packages(None)[1]
     monkeypatch.setattr(doctor, "LAB", "no-lab")
     mark, words = doctor.packages()
     assert mark == WITHOUT and "no-lab missing; pip install no-lab; " in words
@@ -82,7 +82,7 @@ def test_kernels(monkeypatch, tmp_path) -> None:
     argv[0], lab = "python", program(tmp_path, "jupyter-lab")
     monkeypatch.setattr(doctor.shutil, "which", lambda name: lab)
     mark, words = doctor.kernel()
-    assert mark == WITHOUT and f"starts another environment's, {lab}" in words
+    assert mark == WITHOUT and f"starts {lab}, of another environment" in words
 
     def none(self, name):
         raise kernelspec.NoSuchKernel(name)
@@ -101,7 +101,7 @@ def test_no_gpu(monkeypatch, tmp_path) -> None:
     assert "Apple's GPU is not used" in doctor.device()[1]
     program(tmp_path, "nvidia-smi", "Quadro K2000")
     mark, words = doctor.device()
-    assert mark == WRONG and "Quadro K2000 cannot be used: is its driver" in words
+    assert mark == WRONG and "Quadro K2000 cannot be used. Is its driver" in words
 
 
 def test_gpus(monkeypatch) -> None:
@@ -122,7 +122,10 @@ def test_gpus(monkeypatch) -> None:
 
 def test_memory_of_a_container(tmp_path) -> None:
     (tmp_path / "memory.current").write_text("600000000\n")
-    for limit, words in (("max", "GB free"), ("1000000000", "0.4 GB free, a lesson")):
+    for limit, words in (
+        ("max", "GB free"),
+        ("1000000000", "0.4 GB free, but a lesson"),
+    ):
         (tmp_path / "memory.max").write_text(f"{limit}\n")
         assert words in doctor.memory(tmp_path)[1]
     assert doctor.memory(tmp_path)[0] == WITHOUT
@@ -174,7 +177,7 @@ def test_a_check_that_fails_is_a_finding() -> None:
         (WRONG, "broken: RuntimeError: no driver"),
         (
             WITHOUT,
-            "kernel: not looked at, nothing_such is missing; pip install nothing_such",
+            "kernel: not checked, nothing_such is missing; pip install nothing_such",
         ),
         doctor.python(),
     ]

@@ -1,7 +1,7 @@
-"""Say what of an installation is in order and what to do about the rest.
+"""Check an installation and tell its owner how to fix it.
 
-`python -m d2lext doctor` prints a line for each thing it looks at: OK, `--` for what
-the course does without, `!!` with what to do. It ends with 1 if there is a `!!`.
+`python -m d2lext doctor` prints a line for each check: OK, `--` for what the course
+can do without, or `!!` with what to do. The exit status is 1 if there is a `!!`.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from d2lext.places import CHECKOUT, DATA, print_any_name
 
 LOCK = CHECKOUT / "requirements.lock" if CHECKOUT else None
 NEEDED = ("torch", "torchvision", "matplotlib", "pillow", "ipywidgets")
-DISK, MEMORY = 1.0, 1.5  # GB: for CIFAR-10 and its archive, twice over; for a lesson
+DISK, MEMORY = 1.0, 1.5  # GB: twice CIFAR-10 with its archive; a lesson
 FINE, WITHOUT, WRONG = "OK", "--", "!!"
 LAB = "jupyterlab"  # a hub, Colab and Kaggle have their own
 Finding = tuple[str, str]
@@ -33,18 +33,17 @@ def python(version: tuple[int, ...] = tuple(sys.version_info)) -> Finding:
 
 
 def packages(lock: Path | None = LOCK) -> Finding:
-    """Whether packages are there, and as the lock has them, where there is one."""
+    """Whether packages are installed, with a lock in its versions."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     found, also = {}, ""
     for d in importlib.metadata.distributions():
         if name := d.metadata["Name"]:
-            found.setdefault(
-                canonicalize_name(name), d.version
-            )  # Python imports the first
+            # Python imports the first one.
+            found.setdefault(canonicalize_name(name), d.version)
         else:
-            also += f"; {getattr(d, '_path', d)} is left of a package, delete it"
+            also += f"; delete {getattr(d, '_path', d)}, left over from a package"
     if missing := [name for name in (*NEEDED, LAB) if name not in found]:
         words = f"packages: {', '.join(missing)} missing"
         mark = WITHOUT if missing == [LAB] else WRONG
@@ -64,35 +63,35 @@ def packages(lock: Path | None = LOCK) -> Finding:
     if not other:
         return FINE, f"packages: {len(wanted)}, all as in {lock.name}{also}"
     shown = ", ".join(other[:3]) + (", ..." if len(other) > 3 else "")
-    words = f"packages: {len(other)} not as in {lock.name} ({shown}); make setup "
-    return WITHOUT, f"{words}installs those (environment.yml has others, too){also}"
+    words = f"packages: {len(other)} differ from {lock.name} ({shown}); make setup "
+    return WITHOUT, f"{words}installs its own (environment.yml has others, too){also}"
 
 
 def kernel() -> Finding:
-    """Whether notebooks would run on this Python."""
+    """Whether notebooks run on this Python."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    def is_here(program: str) -> bool:  # a Python may be a link that environments share
+    def is_here(program: str) -> bool:  # environments may link to one Python
         folders = map(os.path.dirname, (program, sys.executable))
         return os.path.exists(program) and os.path.samefile(*folders)
 
     try:
         name = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
-        return WRONG, "kernel: none called python3; python -m ipykernel install --user"
-    bare = re.fullmatch(r"python(3(\.\d+)?)?", name)  # Jupyter puts its own there
+        return WRONG, "kernel: there is no python3; python -m ipykernel install --user"
+    bare = re.fullmatch(r"python(3(\.\d+)?)?", name)  # Jupyter replaces it with its own
     if not bare and not is_here(shutil.which(name) or name):
         how = "python -m ipykernel install --sys-prefix"
         return WRONG, f"kernel: python3 runs {name}, not this Python; {how}"
     lab = shutil.which("jupyter-lab")
     if lab and not is_here(lab):
-        words = f"kernel: `jupyter lab` starts another environment's, {lab}"
-        return WITHOUT, f"{words}; this one's: python -m d2lext lab"
+        words = f"kernel: `jupyter lab` starts {lab}, of another environment"
+        return WITHOUT, f"{words}; python -m d2lext lab starts this one's"
     return FINE, "kernel: python3 runs the Python that Jupyter runs on"
 
 
 def device() -> Finding:
-    """What nets are trained on; whether there is a GPU that cannot be used."""
+    """The device that trains nets, and whether some GPU cannot be used."""
     import torch
 
     from d2lext.multi_gpu import bf16_is_fast, try_all_gpus
@@ -108,18 +107,18 @@ def device() -> Finding:
         names = ", ".join(map(torch.cuda.get_device_name, gpus))
         return FINE, f"GPU: {names}; trains in {fast}"
     smi, shown = shutil.which("nvidia-smi"), f"CPU: {torch.get_num_threads()} threads"
-    if smi and "CUDA_VISIBLE_DEVICES" not in os.environ:  # what NVIDIA's program sees
+    if smi and "CUDA_VISIBLE_DEVICES" not in os.environ:  # what NVIDIA's program finds
         command = [smi, "--query-gpu=name", "--format=csv,noheader"]
         how = {"capture_output": True, "text": True, "timeout": 20}
         if names := ", ".join(subprocess.run(command, **how).stdout.splitlines()):
-            words = f"GPU: {names} cannot be used: is its driver too old?"
-            return WRONG, f"{words} Other PyTorches are on pytorch.org/get-started"
+            words = f"GPU: {names} cannot be used. Is its driver too old?"
+            return WRONG, f"{words} See pytorch.org/get-started for other builds"
     apple = ", Apple's GPU is not used" if torch.backends.mps.is_available() else ""
     return WITHOUT, f"{shown}; no GPU that lessons can use{apple}; trains in {fast}"
 
 
 def memory(group: Path = Path("/sys/fs/cgroup")) -> Finding:
-    """Whether a lesson has room; a container may have less than the machine."""
+    """Whether a lesson has enough memory; a container may limit it."""
     import psutil
 
     free = psutil.virtual_memory().available
@@ -128,7 +127,7 @@ def memory(group: Path = Path("/sys/fs/cgroup")) -> Finding:
         free = min(free, int(limit) - int(used))
     words = f"memory: {free / 1e9:.1f} GB free"
     if free < MEMORY * 1e9:
-        return WITHOUT, f"{words}, a lesson takes {MEMORY}; shut down other kernels"
+        return WITHOUT, f"{words}, but a lesson needs {MEMORY}; shut down other kernels"
     return FINE, words
 
 
@@ -146,32 +145,32 @@ def data() -> Finding:
 
 
 def folder(path: Path = DATA, needed: float = DISK) -> Finding:
-    """Whether downloads and runs can be kept."""
+    """Whether downloads and runs can be saved."""
     while not path.exists():
         path = path.parent
     free = shutil.disk_usage(path).free / 1e9
     if not os.access(path, os.W_OK):
-        how = "D2LEXT_RUNS and D2LEXT_CIFAR10 name other places"
-        return WITHOUT, f"{path}: cannot be written to, so runs are not kept; {how}"
+        how = "set D2LEXT_RUNS and D2LEXT_CIFAR10 to other places"
+        return WITHOUT, f"{path}: is read-only, so runs are not recorded; {how}"
     low = f"; CIFAR-10 needs {needed:.0f}" if free < needed else ""
     return WITHOUT if low else FINE, f"disk: {free:.1f} GB free{low}"
 
 
 def scripts(root: Path | None = CHECKOUT) -> Finding:
-    """Whether git has rewritten the ends of lines, as it may on Windows."""
+    """Whether git has changed the line endings, as it may on Windows."""
     if root and any(b"\r\n" in path.read_bytes() for path in root.glob("tools/*.sh")):
         how = "git config core.autocrlf input; git rm -rq --cached .; git reset --hard"
-        words = "scripts: have the line ends of Windows, and do not run; save answers"
+        words = "scripts: do not run with Windows line endings; save your answers"
         return WRONG, f"{words}, then {how}"
-    return FINE, "scripts: as git has them"
+    return FINE, "scripts: line endings as in git"
 
 
 def widgets(prefix: Path = Path(sys.prefix)) -> Finding:
     """Whether JupyterLab can show sliders."""
     name = "@jupyter-widgets/jupyterlab-manager"
     if (prefix / "share/jupyter/labextensions" / name / "package.json").exists():
-        return FINE, "sliders: JupyterLab has its part of ipywidgets"
-    words = "sliders: JupyterLab's part of ipywidgets is not where this Python is"
+        return FINE, "sliders: JupyterLab has the extension of ipywidgets"
+    words = "sliders: JupyterLab lacks the extension of ipywidgets"
     return WRONG, f"{words}; pip install jupyterlab_widgets"
 
 
@@ -179,12 +178,12 @@ CHECKS = (python, packages, kernel, device, memory, data, folder, scripts, widge
 
 
 def diagnose(checks: tuple[Callable[[], Finding], ...] = CHECKS) -> Iterator[Finding]:
-    """What each check found; one that fails is a finding too, not the end."""
+    """The findings of all checks; one that raises is a finding, too."""
     for check in checks:
         try:
             yield check()
         except ModuleNotFoundError as error:
-            words = f"{check.__name__}: not looked at, {error.name} is missing"
+            words = f"{check.__name__}: not checked, {error.name} is missing"
             yield WITHOUT, f"{words}; pip install {error.name}"
         except Exception as error:
             yield WRONG, f"{check.__name__}: {type(error).__name__}: {error}"
