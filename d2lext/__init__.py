@@ -14,23 +14,36 @@ import re
 from os import environ as _environ
 from pathlib import Path
 
-from d2lext._saved import NAMES
-
 # Set before torch starts its threads, which by default spin 300,000 times before they
 # sleep. If another program keeps a core busy, that makes training ten times slower than
 # sleeping at once, but on a quiet machine, sleeping at once loses a third of the speed.
 # A short spin loses little in either case. (GNU OpenMP, torch's on Linux, reads this.)
 _environ.setdefault("GOMP_SPINCOUNT", "3000")
 
+
+def _defined(source: Path) -> list[str]:
+    """The names that a module defines, read without running it."""
+    pattern = r"(?m)^(?:(?:def|class) ([a-zA-Z]\w*)|([a-zA-Z]\w*) = )"
+    found = re.findall(pattern, source.read_text(encoding="utf-8"))
+    return [function or value for function, value in found]
+
+
+def _from_lesson(source: Path) -> bool:
+    """Whether a module is collected from a lesson, and not of torchvision's names."""
+    with source.open(encoding="utf-8") as lines:
+        collected = next(lines, "").startswith('"""Collected from')
+    return collected and source.stem != "batch"
+
+
+_MODULES = {p.stem: p for p in Path(__file__).parent.glob("[a-z]*.py")}
 _NAMES = {
-    **NAMES,
+    **{n: m for m, p in _MODULES.items() if _from_lesson(p) for n in _defined(p)},
     "bench": "widgets.workbench",
     "explore": "widgets.sliders",
     "data_path": "images",
     "check": "course.exercises",
     "language": "course.language",
 }
-_MODULES = {p.stem for p in Path(__file__).parent.glob("[a-z]*.py")}
 # What d2l.torch imports, under its names there.
 _IMPORTS = {
     "F": "torch.nn.functional",
@@ -56,10 +69,7 @@ def _book() -> frozenset[str]:
     spec = importlib.util.find_spec("d2l")
     if spec is None:
         return frozenset()
-    source = Path(spec.submodule_search_locations[0], "torch.py")
-    pattern = r"(?m)^(?:(?:def|class) ([a-zA-Z]\w*)|([a-zA-Z]\w*) = )"
-    found = re.findall(pattern, source.read_text(encoding="utf-8"))
-    return frozenset(a or b for a, b in found)
+    return frozenset(_defined(Path(spec.submodule_search_locations[0], "torch.py")))
 
 
 def __getattr__(name: str) -> object:

@@ -12,25 +12,6 @@ from torchvision.transforms.v2 import functional as TF
 from d2lext import augment, expect
 from d2lext.augment import PADDINGS, Transform, onto, pick, to_float, uniform
 
-__all__ = [
-    "BatchDataset",
-    "ColorJitter",
-    "Compose",
-    "Normalize",
-    "PerImage",
-    "RandAugment",
-    "RandomAffine",
-    "RandomApply",
-    "RandomChoice",
-    "RandomCrop",
-    "RandomErasing",
-    "RandomHorizontalFlip",
-    "RandomResizedCrop",
-    "RandomRotation",
-    "RandomVerticalFlip",
-    "TrivialAugmentWide",
-]
-
 
 # 06_batch.ipynb: save-flip
 class RandomHorizontalFlip(Transform):

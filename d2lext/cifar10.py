@@ -13,8 +13,6 @@ from d2lext import expect
 from d2lext.images import read_cifar10
 from d2lext.runs import usable_cores
 
-__all__ = ["ImageDataset", "default_workers", "load_cifar10", "make_loader"]
-
 
 # 05_cifar10.ipynb: save-dataset
 class ImageDataset(torch.utils.data.Dataset):

@@ -13,19 +13,6 @@ from d2lext import batch, expect
 from d2lext.cifar10 import load_cifar10
 from d2lext.multi_gpu import train_ch13, try_all_gpus
 
-__all__ = [
-    "PARTS",
-    "AlternatingFlip",
-    "ResidualBlock",
-    "augmentations",
-    "difference",
-    "init_weights",
-    "resnet18",
-    "small_net",
-    "train_with_data_aug",
-    "whitening",
-]
-
 
 # 08_compare.ipynb: save-resnet
 class ResidualBlock(nn.Module):

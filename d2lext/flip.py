@@ -7,8 +7,6 @@ from matplotlib import pyplot as plt
 
 from d2lext import expect
 
-__all__ = ["apply", "set_figsize", "show_images"]
-
 
 # 01_flip.ipynb: save-show-images
 def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:

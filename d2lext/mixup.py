@@ -12,19 +12,6 @@ from d2lext import expect
 from d2lext.compare import difference
 from d2lext.multi_gpu import to_device, train_batch_ch13
 
-__all__ = [
-    "AdditiveMarginHead",
-    "FocalLoss",
-    "calibration_bins",
-    "cutmix_data",
-    "draw_lam",
-    "expected_calibration_error",
-    "interval",
-    "mixup_criterion",
-    "mixup_data",
-    "train_batch_mixup",
-]
-
 
 # 09_mixup.ipynb: save-lam
 def draw_lam(alpha, n=1, generator=None):

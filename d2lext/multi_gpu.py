@@ -19,21 +19,6 @@ from torch.utils.data import Sampler, get_worker_info
 from d2lext import draw, expect
 from d2lext.runs import curves, describe, record_run, usable_cores
 
-__all__ = [
-    "History",
-    "Point",
-    "ShardedBatches",
-    "bf16_is_fast",
-    "evaluate_accuracy_gpu",
-    "predict",
-    "sum_over_processes",
-    "to_device",
-    "train_batch_ch13",
-    "train_ch13",
-    "train_epochs",
-    "try_all_gpus",
-]
-
 
 # 07_multi_gpu.ipynb: save-devices
 @functools.cache

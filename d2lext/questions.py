@@ -7,8 +7,6 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional
 
-__all__ = ["film", "new_camera"]
-
 
 # 10_questions.ipynb: save-film
 def film(X, frames=10):

@@ -194,8 +194,6 @@ def good(course: Course) -> Course:
 
 def test_module_holds_what_is_saved(good: Course) -> None:
     shape = good.load("shape")
-    assert shape.__all__ == ["TABLE", "TWO", "Shape", "area", "high", "low", "rest"]
-    assert dict.fromkeys(shape.__all__, "shape") == good.load("_saved").NAMES
     assert shape.area(2, rest=(1, 1)) == pytest.approx(3.14159 * 4 + 2 + 1, rel=1e-4)
     assert shape._double("ab") == pytest.approx(4 * 2.71828, rel=1e-4)
     assert (shape.low, shape.high, shape.rest) == (1, 2, [3])
@@ -238,22 +236,21 @@ def test_future_import_comes_first(course: Course) -> None:
     assert course.load("flip").f.__annotations__ == {"x": "int"}
 
 
-def test_batch_is_not_lifted(course: Course) -> None:
+def test_batch_may_have_names_of_others(course: Course) -> None:
     course.lesson("01_crop", "#@save\nclass RandomCrop:\n    pass")
     course.lesson("06_batch", "#@save\nclass RandomCrop:\n    x = 1\nFlip = 2")
     assert course.collect() == 0
-    assert course.load("_saved").NAMES == {"RandomCrop": "crop"}
-    assert course.load("batch").__all__ == ["Flip", "RandomCrop"]
+    assert course.load("batch").RandomCrop.x == 1 and course.load("crop").RandomCrop
 
 
 def test_lesson_that_saves_nothing_has_no_module(good: Course) -> None:
     good.lesson("02_crop", "x = 1")
     (good.package / "store.py").write_text('"""By hand."""\n')
     assert good.collect() == 0
-    assert set(good.texts()) == {"shape.py", "_saved.py", "store.py"}
+    assert set(good.texts()) == {"shape.py", "store.py"}
     good.lesson("01_shape", "x = 1")
     assert good.collect() == 0
-    assert set(good.texts()) == {"_saved.py", "store.py"}
+    assert set(good.texts()) == {"store.py"}
 
 
 def test_check_finds_drift_and_writes_nothing(good: Course, capsys) -> None:

@@ -121,13 +121,11 @@ def _formatted(source: str) -> str:
 
 def _module(path: Path, cells: list[Cell]) -> str:
     """The text of a lesson's module; ruff finds free and redefined names in it."""
-    names = {n for cell in cells for n in cell.names if n[0] != "_"}
-    public = sorted(names, key=lambda n: (not n.isupper(), n))  # as ruff sorts
     imports = dict.fromkeys(line for cell in cells for line in cell.imports)
     marks = {f"# {path.name}: {cell.slug}": cell for cell in cells if cell.body}
     text = f"{HEADER}{path.name}, where it is explained.\n\nEdit the lesson, then run "
     text += '`python -m tools.collect`.\n"""\n\n' + "\n".join(imports)
-    text += f"\n\n__all__ = {public!r}\n\n"
+    text += "\n\n"
     blocks = (f"{mark}\n{cell.body}\n" for mark, cell in marks.items())
     text = _formatted(text + "\n\n".join(blocks))
     options = [f"--select={','.join(WAYS)}", "--ignore-noqa", "--output-format=json"]
@@ -143,7 +141,7 @@ def collected(notebooks: Path) -> dict[str, str]:
     """The collected modules as they should be, file name -> text."""
     if not notebooks.is_dir():  # no lessons would delete every collected module
         raise CollectError(f"there is no folder {str(notebooks)!r} of lessons")
-    modules, lifted, index = {}, {}, {}
+    modules, lifted = {}, {}
     for path in sorted(notebooks.glob("*.ipynb")):
         if not (cells := saved_cells(path)):  # also a learner's own, whatever its name
             continue
@@ -160,15 +158,12 @@ def collected(notebooks: Path) -> dict[str, str]:
                     words = f"{name!r} is saved already in {saved[name]}; rename one"
                     raise CollectError(cell.where, f"{words}, or import the first")
                 saved[name] = cell.where
-        if saved is lifted:
-            index |= {n: topic for c in cells for n in c.names if n[0] != "_"}
         modules[f"{topic}.py"] = _module(path, cells)
     for name in lifted:
         if f"{name}.py" in modules:
             words = f"{name!r} is also a lesson's module; rename the function"
             raise CollectError(lifted[name], words)
-    text = f'{HEADER}: which module holds each saved name."""\n\nNAMES = '
-    return modules | {"_saved.py": _formatted(f"{text}{dict(sorted(index.items()))}\n")}
+    return modules
 
 
 def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
