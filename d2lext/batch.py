@@ -3,6 +3,7 @@
 Edit the lesson, then run `python -m tools.collect`.
 """
 
+# fmt: off
 import math
 
 import torch
@@ -66,9 +67,8 @@ class RandomCrop(Transform):
     padding: one number, (sides, top and bottom), or (left, top, right, bottom).
     """
 
-    def __init__(
-        self, size, padding=None, pad_if_needed=False, fill=0, padding_mode="constant"
-    ) -> None:
+    def __init__(self, size, padding=None, pad_if_needed=False, fill=0,
+                 padding_mode="constant") -> None:
         self.size = expect.integers("size", size, (2,))
         padding = expect.integers("padding", padding or 0, (2, 4), low=-math.inf)
         self.padding = padding * (4 // len(padding))
@@ -89,8 +89,7 @@ class RandomCrop(Transform):
         padded = height + top + bottom, width + left + right
         top, left = (
             torch.randint(spare + 1, (n,), generator=generator, device="cpu")
-            for spare in expect.spare("size", self.size, padded)
-        )
+            for spare in expect.spare("size", self.size, padded))
         return {"top": top, "left": left}
 
     def apply(self, X, params):
@@ -165,14 +164,8 @@ class RandomResizedCrop(Transform):
     interpolation, antialias: as torchvision's.
     """
 
-    def __init__(
-        self,
-        size,
-        scale=(0.08, 1.0),
-        ratio=(3 / 4, 4 / 3),
-        interpolation="bilinear",
-        antialias=True,
-    ) -> None:
+    def __init__(self, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3),
+                 interpolation="bilinear", antialias=True) -> None:
         self.size = expect.integers("size", size, (2,))
         self.scale = expect.interval("scale", scale, 0, math.inf)
         self.ratio = expect.interval("ratio", ratio, 1e-6, 1e6)

@@ -3,6 +3,7 @@
 Edit the lesson, then run `python -m tools.collect`.
 """
 
+# fmt: off
 import pickle
 import re
 
@@ -100,16 +101,8 @@ def make_loader(X, y, augs, batch_size=1, num_workers=None, device=None, **kwarg
 
 
 # 05_cifar10.ipynb: save-load
-def load_cifar10(
-    is_train,
-    augs,
-    batch_size,
-    root=None,
-    download=False,
-    num_workers=None,
-    device=None,
-    generator=None,
-):
+def load_cifar10(is_train, augs, batch_size, root=None, download=False,
+                 num_workers=None, device=None, generator=None):
     """Return a DataLoader of CIFAR-10, else of the bundled sample (d2l 14.1).
 
     Prints which data it found.
@@ -120,11 +113,8 @@ def load_cifar10(
     generator: shuffles the training images; default: torch's own.
     """
     expect.choice("is_train", is_train, (True, False))
-    settings = {
-        "batch_size": expect.integer("batch_size", batch_size),
-        "shuffle": is_train,
-        "generator": expect.generator(generator),
-    }
+    settings = {"batch_size": expect.integer("batch_size", batch_size),
+                "shuffle": is_train, "generator": expect.generator(generator)}
     X, y, _, source = read_cifar10(is_train, root, download)
     print("data:", source)
     loader = make_loader(X, y, augs, num_workers=num_workers, device=device, **settings)

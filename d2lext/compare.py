@@ -3,6 +3,7 @@
 Edit the lesson, then run `python -m tools.collect`.
 """
 
+# fmt: off
 import functools
 
 import torch
@@ -155,13 +156,10 @@ def augmentations(policy):
         of = f"policy {policy!r} (none, all, or parts joined by +)"
         make, *rest = PARTS[expect.choice(of, name, list(PARTS))]
         try:
-            given = [
-                float(n) if "." in n else int(n)
-                for n in part[len(name) :].split(",")
-                if n
-            ]
+            given = [float(n) if "." in n else int(n)
+                     for n in part[len(name):].split(",") if n]
             expect.integer("count of numbers", len(given), 0, len(rest))
-            transforms.append(make(*given, *rest[len(given) :]))
+            transforms.append(make(*given, *rest[len(given):]))
         except ValueError as error:
             raise ValueError(f"policy {policy!r}, {part}: {error}") from None
     return batch.Compose(transforms)

@@ -3,6 +3,7 @@
 Edit the lesson, then run `python -m tools.collect`.
 """
 
+# fmt: off
 from matplotlib import pyplot as plt
 
 from d2lext import expect
@@ -18,18 +19,11 @@ def show_images(imgs, num_rows, num_cols, titles=None, scale=1.5):
     """Show images in a grid and return its axes, a flat array (d2l 4.2)."""
     rows = expect.integer("num_rows", num_rows)
     cols = expect.integer("num_cols", num_cols)
-    imgs = [expect.image(img, f"imgs[{i}]") for i, img in enumerate(imgs)][
-        : rows * cols
-    ]
+    imgs = [expect.image(img, f"imgs[{i}]") for i, img in enumerate(imgs)][:rows * cols]
     titles = expect.at_least("titles", titles or [""] * len(imgs), len(imgs))
     # "compressed" draws images of one shape close together.
-    _, axes = plt.subplots(
-        rows,
-        cols,
-        figsize=(cols * scale, rows * scale),
-        squeeze=False,
-        layout="compressed",
-    )
+    _, axes = plt.subplots(rows, cols, figsize=(cols * scale, rows * scale),
+                           squeeze=False, layout="compressed")
     axes = axes.flatten()
     for ax in axes:
         ax.set_axis_off()

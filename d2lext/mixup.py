@@ -3,6 +3,7 @@
 Edit the lesson, then run `python -m tools.collect`.
 """
 
+# fmt: off
 import numpy as np
 import torch
 from torch import nn

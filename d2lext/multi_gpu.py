@@ -3,6 +3,7 @@
 Edit the lesson, then run `python -m tools.collect`.
 """
 
+# fmt: off
 import functools
 import math
 import time
@@ -32,8 +33,7 @@ def _computes(gpu):
             f"{gpu} is not used: {reason} (This PyTorch has code for "
             f"{' '.join(built) or 'no GPU'}; 2.14 for CUDA 12.6 was the last for sm_50 "
             "to sm_70, see https://pytorch.org/get-started/previous-versions)",
-            stacklevel=3,
-        )
+            stacklevel=3)
         return False
 
 
@@ -231,18 +231,8 @@ def _set_epoch(data_iter, epoch):
 
 # 07_multi_gpu.ipynb: save-loop
 def train_epochs(
-    net,
-    train_iter,
-    test_iter,
-    loss,
-    trainer,
-    num_epochs,
-    devices,
-    scheduler=None,
-    amp=None,
-    first=0,
-    train_batch=train_batch_ch13,
-    sync=True,
+    net, train_iter, test_iter, loss, trainer, num_epochs, devices, scheduler=None,
+    amp=None, first=0, train_batch=train_batch_ch13, sync=True
 ):
     """Train, and yield up to five `Point`s an epoch; the last of them has test_acc.
 
@@ -277,18 +267,8 @@ def train_epochs(
 
 
 # 07_multi_gpu.ipynb: save-train
-def train_ch13(
-    net,
-    train_iter,
-    test_iter,
-    loss,
-    trainer,
-    num_epochs,
-    devices=None,
-    about=None,
-    sync=True,
-    **how,
-):
+def train_ch13(net, train_iter, test_iter, loss, trainer, num_epochs, devices=None,
+               about=None, sync=True, **how):
     """Train, draw the curves in a notebook, and return the history (d2l 14.1).
 
     train_iter, test_iter: iterables of batches (X, y), with a length.

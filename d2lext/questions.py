@@ -3,6 +3,7 @@
 Edit the lesson, then run `python -m tools.collect`.
 """
 
+# fmt: off
 import torch
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional

@@ -202,7 +202,7 @@ def test_module_holds_what_is_saved(good: Course) -> None:
 
 
 def test_text_of_a_module(good: Course) -> None:
-    """Imports once, sorted and first; comments and origins kept; as ruff formats."""
+    """Imports once, sorted and first; comments and origins kept."""
     text = good.texts()["shape.py"]
     body = ast.parse(text).body
     found = [ast.unparse(n) for n in body if isinstance(n, collect.IMPORTS)]
@@ -216,7 +216,6 @@ def test_text_of_a_module(good: Course) -> None:
     # Not for cell-0, of which only the imports are left.
     assert origins == [f"# 01_shape.ipynb: cell-{i}" for i in (2, 3, 4)]
     assert "@save" not in text
-    assert collect._formatted(text) == text
 
 
 def test_collected_twice_is_the_same(good: Course, capsys) -> None:

@@ -115,8 +115,8 @@ def _ruff(source: str, *command: str) -> str:
     return done.stdout
 
 
-def _formatted(source: str) -> str:
-    return _ruff(_ruff(source, "check", "-q", "--select=I", "--fix-only"), "format")
+def _sorted(source: str) -> str:
+    return _ruff(source, "check", "-q", "--select=I", "--fix-only")
 
 
 def _module(path: Path, cells: list[Cell]) -> str:
@@ -124,10 +124,11 @@ def _module(path: Path, cells: list[Cell]) -> str:
     imports = dict.fromkeys(line for cell in cells for line in cell.imports)
     marks = {f"# {path.name}: {cell.slug}": cell for cell in cells if cell.body}
     text = f"{HEADER}{path.name}, where it is explained.\n\nEdit the lesson, then run "
-    text += '`python -m tools.collect`.\n"""\n\n' + "\n".join(imports)
-    text += "\n\n"
+    # Line for line as in the lesson, which is read more often than it is edited.
+    text += '`python -m tools.collect`.\n"""\n\n# fmt: off\n'
+    text += "\n".join(imports) + "\n\n\n"
     blocks = (f"{mark}\n{cell.body}\n" for mark, cell in marks.items())
-    text = _formatted(text + "\n\n".join(blocks))
+    text = _sorted(text + "\n\n".join(blocks))
     options = [f"--select={','.join(WAYS)}", "--ignore-noqa", "--output-format=json"]
     for found in json.loads(_ruff(text, "check", "--exit-zero", *options)):
         above = text.splitlines()[: found["location"]["row"]][::-1]
