@@ -317,7 +317,7 @@ class RandomErasing(Transform):
     """
 
     def __init__(self, p=0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), value=0) -> None:
-        self.p = expect.probability("p", p)
+        self.p = expect.number("p", p, 0, 1)
         self.scale = expect.interval("scale", scale, 0, 1)
         self.ratio = expect.interval("ratio", ratio, 1e-6, 1e6)
         self.value = expect.fill("value", value)
@@ -363,13 +363,13 @@ def by_choice(X, choice, steps) -> torch.Tensor:
 class RandomChoice(Transform):
     """Apply one of several transforms to each image, with probabilities p; float32.
 
-    p: a number >= 0 for each transform; None for the same for all.
+    p: a number for each transform, none negative; None for the same for all.
     """
 
     def __init__(self, transforms: Sequence[Transform], p=None) -> None:
         expect.at_least("transforms", expect.transforms(transforms, Transform), 1)
         self.transforms, self.p, n = transforms, p, len(transforms)
-        self._weights = expect.chances("p", [1] * n if p is None else p, n)
+        self._weights = expect.numbers("p", [1] * n if p is None else p, (n,))
         self._parts, self.size = transforms, transforms[0].size
         self.colors = any(t.colors for t in transforms)
         self.normalizes = any(t.normalizes for t in transforms)
@@ -402,7 +402,7 @@ class RandomApply(RandomChoice):
     def __init__(self, transforms: Sequence[Transform], p: float = 0.5) -> None:
         parts = [d2lext.batch.Compose(transforms), d2lext.batch.Compose([])]
         expect.at_least("transforms", transforms, 1)
-        super().__init__(parts, (expect.probability("p", p), 1 - p))
+        super().__init__(parts, (expect.number("p", p, 0, 1), 1 - p))
         self.transforms, self.p = transforms, p
 
 

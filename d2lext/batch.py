@@ -21,7 +21,7 @@ class RandomHorizontalFlip(Transform):
     axis = -1
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = expect.probability("p", p)
+        self.p = expect.number("p", p, 0, 1)
 
     def draw(self, n, height, width, generator=None):
         return {"flip": uniform(0, 1, n, generator) < self.p}
@@ -238,7 +238,7 @@ class BatchDataset(Dataset):
 
     def __init__(self, X, y, transform, device=None) -> None:
         X, y = expect.images("X", X), expect.labels("y", y, len(X))
-        device = expect.device("device", device)
+        device = device or "cpu"
         X, self.y = X.permute(0, 3, 1, 2).to(device), y.to(device)
         transform(X[:1], torch.Generator("cpu"))  # raise now if a crop does not fit
         self.kept, self.sides = transform.keep(X).contiguous(), X.shape[2:]

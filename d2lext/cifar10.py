@@ -47,7 +47,7 @@ def default_workers(num_examples: int) -> int:
 
 # 05_cifar10.ipynb: save-loader
 class _Loader(torch.utils.data.DataLoader):
-    """A DataLoader that says what to do when a worker fails."""
+    """A DataLoader that says what to do when workers cannot start."""
 
     def __iter__(self):
         try:
@@ -62,20 +62,10 @@ class _Loader(torch.utils.data.DataLoader):
                 "or a transform of d2lext.batch"
             ) from error
         while True:
-            try:
-                with torch.device("cpu"):
-                    batch = next(batches)
-            except StopIteration:
+            with torch.device("cpu"):
+                batch = next(batches, None)
+            if batch is None:
                 return
-            except RuntimeError as error:
-                if not re.search(r"DataLoader worker \(pid", str(error)):
-                    raise
-                self._iterator = None  # the next epoch starts new workers
-                raise RuntimeError(
-                    f"num_workers={self.num_workers}: a worker died ({error}); use "
-                    "fewer, which takes less memory, or 0, which shows errors where "
-                    "they happen"
-                ) from error
             yield batch
 
 

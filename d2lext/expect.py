@@ -5,8 +5,6 @@ value does not fit, it raises TypeError or ValueError: the name, what was expect
 came instead and, where there is one, the way out.
 """
 
-import contextlib
-import inspect
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -109,19 +107,6 @@ def per_channel(name: str, values: Sequence[float], X: torch.Tensor) -> Sequence
     return values
 
 
-def chances(name: str, value: object, n: int) -> tuple[float, ...]:
-    """Chances of n things: finite numbers >= 0, not all of them 0."""
-    values = _listed(value)
-    fits = len(values) == n and all(_finite(v) and v >= 0 for v in values)
-    _need(fits and sum(values) > 0, name, f"{n} numbers >= 0", repr(value))
-    return tuple(values)
-
-
-def probability(name: str, value: object) -> float:
-    """A number from 0 to 1."""
-    return number(name, value, 0, 1)
-
-
 def interval(name: str, value: object, low: float, high: float) -> tuple[float, float]:
     """A pair of finite numbers (min, max), low <= min <= max <= high."""
     pair = _listed(value)
@@ -170,21 +155,6 @@ def function(name: str, value: object, like: str) -> Callable:
     wanted = f"something to call, such as {like}"
     _need(callable(value), name, wanted, type(value).__name__, TypeError)
     return value
-
-
-def criterion(value: object, pred: torch.Tensor, y: torch.Tensor) -> Callable:
-    """A loss that can be called with (pred, y)."""
-    called = function("criterion", value, "nn.CrossEntropyLoss()")
-    with contextlib.suppress(ValueError):  # a function in C does not tell
-        signature = inspect.signature(getattr(called, "forward", called))
-        try:
-            signature.bind(pred, y)
-        except TypeError as error:
-            raise TypeError(
-                "criterion: is called with two arguments, (pred, y), and here: "
-                f"{error}; wrap it, lambda pred, y: ..."
-            ) from None
-    return called
 
 
 def generator(value: object, name: str = "generator") -> torch.Generator | None:
@@ -485,35 +455,12 @@ def shares(examples: int, batches: int, processes: int) -> int:
     return smallest
 
 
-def device(name: str, value: object) -> torch.device:
-    """A device of this machine; None is the CPU."""
-    try:
-        return torch.empty(0, device="cpu" if value is None else value).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        why = str(error).partition("\n")[0]
-        raise ValueError(
-            f"{name}: expected a device of this machine, such as 'cpu', got {value!r} "
-            f"({why})"
-        ) from None
-
-
 def initialized(net: nn.Module) -> nn.Module:
     """A net without lazy layers that have no weights yet."""
     if any(isinstance(p, nn.UninitializedParameter) for p in net.parameters()):
         raise ValueError(
             "net: has lazy layers without weights; call net(X) once, before you "
             "initialise it and before you make its trainer"
-        )
-    return net
-
-
-def on_device(net: nn.Module, device: torch.device) -> nn.Module:
-    """A net on this kind of device."""
-    first = next(net.parameters(), None)
-    if first is not None and first.device.type != device.type:
-        raise ValueError(
-            f"net: is on {first.device}, but the data go to {device}; move it first, "
-            f'net.to("{device}")'
         )
     return net
 

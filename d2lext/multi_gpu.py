@@ -116,7 +116,6 @@ def train_batch_ch13(net, X, y, loss, trainer, devices, amp=None, sync=True):
     Raises ValueError, naming the argument, before the weights change.
     """
     device = expect.devices(devices)[0]
-    expect.on_device(net, device)
     processes = expect.parallel(net, _rank_and_size()[1] if sync else 1)
     net.train()
     trainer.zero_grad()

@@ -3,7 +3,6 @@
 import multiprocessing as mp
 import os
 import re
-import signal
 import subprocess
 import sys
 import textwrap
@@ -147,26 +146,13 @@ def test_workers_by_default(monkeypatch, num_examples, cores, workers):
     assert loader.persistent_workers == (workers > 0)
 
 
-def die(img):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def fail(img):
     raise RuntimeError("a mistake in a transform")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
-def test_a_worker_that_dies_names_the_argument_and_the_way_out():
-    loader = d2l.load_cifar10(True, die, 8, num_workers=1)
-    for _ in range(2):  # and again in the next epoch, without stalling
-        with pytest.raises(RuntimeError, match=r"num_workers=1: a worker died.*or 0"):
-            list(loader)
-
-
 def test_a_mistake_in_a_transform_is_shown_as_it_is():
-    with pytest.raises(RuntimeError, match="a mistake in a transform") as caught:
+    with pytest.raises(RuntimeError, match="a mistake in a transform"):
         list(d2l.load_cifar10(True, fail, 8, num_workers=1))
-    assert "a worker died" not in str(caught.value)
 
 
 def test_a_mistake_in_a_sampler_is_shown_as_it_is():

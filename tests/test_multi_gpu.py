@@ -210,7 +210,6 @@ def test_bfloat16_is_close_to_float32_and_another_computation() -> None:
     [
         ([0, 1, 2, 5], make_net(), LOSS, "y: .*0 to 4"),
         ([0, 1, 2, 3], make_net(), nn.CrossEntropyLoss(), "loss: .*reduction"),
-        ([0, 1, 2, 3], make_net().to("meta"), LOSS, "net: is on meta"),
     ],
 )
 def test_bad_steps_name_the_argument(y, net, loss, words: str) -> None:
