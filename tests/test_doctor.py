@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from collections import namedtuple
 
 import torch
@@ -83,6 +84,9 @@ def test_kernels(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda name: lab)
     mark, words = doctor.kernel()
     assert mark == WITHOUT and f"starts {lab}, of another environment" in words
+    with monkeypatch.context() as conda_on_windows:  # keeps programs in Scripts
+        conda_on_windows.setattr(sysconfig, "get_path", lambda name: tmp_path)
+        assert doctor.kernel()[0] == FINE
 
     def none(self, name):
         raise kernelspec.NoSuchKernel(name)

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,9 +72,12 @@ def kernel() -> Finding:
     """Whether notebooks run on this Python."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    def is_here(program: str) -> bool:  # environments may link to one Python
-        folders = map(os.path.dirname, (program, sys.executable))
-        return os.path.exists(program) and os.path.samefile(*folders)
+    # Of Python and of programs; environments may link to one Python.
+    here = os.path.dirname(sys.executable), sysconfig.get_path("scripts")
+
+    def is_here(program: str) -> bool:
+        folder = os.path.realpath(os.path.dirname(program))
+        return os.path.exists(program) and folder in map(os.path.realpath, here)
 
     try:
         name = KernelSpecManager().get_kernel_spec("python3").argv[0]
