@@ -8,6 +8,7 @@ from collections import namedtuple
 
 import torch
 from jupyter_client import kernelspec
+from jupyter_core import paths
 
 from d2lext import multi_gpu
 from d2lext.course import doctor
@@ -165,9 +166,10 @@ def test_git_has_no_line_ends_of_windows() -> None:
     )
 
 
-def test_sliders(tmp_path) -> None:
-    assert doctor.widgets(tmp_path)[0] == WRONG
+def test_sliders(monkeypatch) -> None:
     assert doctor.widgets()[0] == FINE
+    monkeypatch.setattr(paths, "jupyter_path", lambda name: [f"/nowhere/{name}"])
+    assert doctor.widgets()[0] == WRONG
 
 
 def test_a_check_that_fails_is_a_finding() -> None:

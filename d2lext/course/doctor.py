@@ -169,10 +169,12 @@ def scripts(root: Path | None = CHECKOUT) -> Finding:
     return FINE, "scripts: line endings as in git"
 
 
-def widgets(prefix: Path = Path(sys.prefix)) -> Finding:
+def widgets() -> Finding:
     """Whether JupyterLab can show sliders."""
-    name = "@jupyter-widgets/jupyterlab-manager"
-    if (prefix / "share/jupyter/labextensions" / name / "package.json").exists():
+    from jupyter_core.paths import jupyter_path
+
+    name = "labextensions/@jupyter-widgets/jupyterlab-manager/package.json"
+    if any(map(os.path.exists, jupyter_path(name))):
         return FINE, "sliders: JupyterLab has the extension of ipywidgets"
     words = "sliders: JupyterLab lacks the extension of ipywidgets"
     return WRONG, f"{words}; pip install jupyterlab_widgets"
