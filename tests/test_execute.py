@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import nbformat
+from PIL import Image
+from torchvision.transforms import v2
 
+from d2lext.images import data_path
+from tests.image_outputs import Picture, difference
+from tests.test_nbval import encoded
 from tools import execute
 
 CELLS = [
@@ -44,3 +49,19 @@ def test_a_failing_lesson_and_one_that_works(tmp_path: Path, capsys) -> None:
     assert [o.output_type for o in shown.outputs] == ["display_data", "stream"]
     assert stored.metadata.language_info == {"name": "python"}
     assert not any(cell.metadata for cell in stored.cells)
+
+
+def test_figures_are_stored_lighter() -> None:
+    """Half as large or less, the same to nbval, white where they were white."""
+    cat = Image.open(data_path("cat.jpg")).resize((160, 128))
+    figure = Image.new("RGB", (700, 300), "white")
+    for i in range(8):  # with and without colours that a palette would drop
+        figure.paste(v2.functional.adjust_hue(cat, i / 8 - 0.5), (i % 4 * 170, 10))
+        for img in (figure, cat):
+            stored = Picture(execute.lighter(before := encoded(img)))
+            assert difference(Picture(before), stored) is None
+            assert len(execute.lighter(before)) < len(before) / 2
+        again = execute.lighter(execute.lighter(before))
+        assert again == execute.lighter(before)
+    white = Picture(execute.lighter(encoded(figure))).pixels[-1, -1]
+    assert white.tolist() == [255, 255, 255]

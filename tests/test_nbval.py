@@ -91,7 +91,9 @@ def break_cells(nb: nbformat.NotebookNode) -> None:
     del data["removed"]["image/png"]
     cells["doubled"].outputs *= 2
     again = Image.open(io.BytesIO(base64.b64decode(data["encoded-again"]["image/png"])))
-    data["encoded-again"]["image/png"] = encoded(again, "JPEG", quality=80)
+    data["encoded-again"]["image/png"] = encoded(
+        again.convert("RGB"), "JPEG", quality=80
+    )
     data["sheet"]["image/jpeg"] = white(data["sheet"]["image/jpeg"], "JPEG")
     cells["slider"].source = "e.controls['p'].value = 1"
 

@@ -24,7 +24,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAX_LINES, MAX_SAVED_LINES = 20, 35
 MAX_CELLS_IN_A_ROW = 4
 MAX_IGNORED = 4
-MAX_BYTES = 2_500_000
+MAX_BYTES = 1_500_000
 # GitHub refuses widgets' state; SVG carries dates, and shows only where it is trusted.
 NEVER_STORED = ("application/vnd.jupyter.widget", "image/svg+xml")
 IMPORTED = "import d2lext as d2l"

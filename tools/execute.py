@@ -2,11 +2,13 @@
 
 `python -m tools.execute` does all of them, `python -m tools.execute notebooks/01*`
 some. Stored: outputs and counts; not stored: widget state (GitHub refuses to show it),
-live widget views (a page without a kernel could not show them), times. A lesson in
-which a cell fails is left as it was.
+live widget views (a page without a kernel could not show them), times. Figures are
+stored in fewer colours. A lesson in which a cell fails is left as it was.
 """
 
 import argparse
+import base64
+import io
 import os
 import sys
 import time
@@ -15,9 +17,12 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image, ImageChops
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+LEVELS = 20  # of a channel
+PATCH_LIMIT = 10  # of 255, half of what tests/image_outputs.py lets a patch change
 
 
 def execute(path: Path) -> nbformat.NotebookNode:
@@ -40,8 +45,31 @@ def execute(path: Path) -> nbformat.NotebookNode:
     nb.metadata.language_info = {"name": "python"}
     for cell in nb.cells:
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET_VIEW, None)
+            data = output.get("data", {})
+            data.pop(WIDGET_VIEW, None)
+            if "image/png" in data:
+                data["image/png"] = lighter(data["image/png"])
     return nb
+
+
+def lighter(png: str) -> str:
+    """A figure in base64, a third as large: in 256 colours, or in LEVELS a channel.
+
+    A palette is smaller, but it drops rare colours. So it is used where each patch of
+    8 x 8 pixels keeps its mean.
+    """
+    with Image.open(io.BytesIO(base64.b64decode(png))) as opened:
+        if opened.mode == "P":  # light already
+            return png
+        img = opened.convert("RGB")
+    small = img.quantize(method=Image.Quantize.FASTOCTREE)
+    small.putpalette([x + (x == 254) for x in small.getpalette()])  # white is white
+    patches = ImageChops.difference(img.reduce(8), small.convert("RGB").reduce(8))
+    if max(high for _, high in patches.getextrema()) > PATCH_LIMIT:
+        steps = (round(x * LEVELS / 255) * 255 / LEVELS for x in range(256))
+        small = img.point([*map(round, steps)] * 3)
+    small.save(buffer := io.BytesIO(), "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def main(argv: list[str] | None = None) -> int:
