@@ -1,4 +1,4 @@
-# make lab      open the lessons in JupyterLab
+# make lab      open the lessons in JupyterLab (LESSONS=zh: in Chinese)
 # make test     lint, check the collected modules, run the tests and every lesson
 #               (SLOW=1: the slow ones, too; PYTEST_ARGS="-k setup": passed to pytest)
 # make doctor   check the installation and say how to fix it
@@ -10,6 +10,7 @@
 # make update   get the newest lessons, and restore your answers into them
 # make student  copy the lessons without solutions to student/
 # make notebooks  collect the lessons' helpers, then execute and store the lessons
+# make translations  bring the Chinese edition up to date, and list what it lacks
 # make book     build a site of all stored lessons: build/book/index.html
 # make lock     compile requirements.lock (UPGRADE=1: with the newest releases)
 
@@ -20,8 +21,8 @@ export GOMP_SPINCOUNT ?= 3000
 # Lets `!pip`, terminals and subprocesses find this environment's programs.
 RUN := PATH="$$PWD/.venv/bin:$$PATH" $(PY)
 
-.PHONY: setup lab test bench doctor cifar10 answers update student notebooks book \
-	lock FORCE
+.PHONY: setup lab test bench doctor cifar10 answers update student notebooks \
+	translations book lock FORCE
 .DEFAULT_GOAL := lab
 
 setup: .venv/.ready
@@ -31,7 +32,7 @@ setup: .venv/.ready
 	@$(SETUP)
 
 lab: .venv/.ready
-	@$(RUN) -m d2lext lab $(LAB_ARGS)
+	@$(RUN) -m d2lext lab $(if $(filter zh,$(LESSONS)),--zh) $(LAB_ARGS)
 
 # loadfile keeps the cells of a lesson, which share a kernel, on one worker.
 test: .venv/.ready
@@ -62,6 +63,10 @@ notebooks: .venv/.ready
 	$(RUN) -m tools.address
 	$(RUN) -m tools.collect
 	$(RUN) -m tools.execute
+	$(RUN) -m tools.translate
+
+translations: .venv/.ready
+	$(RUN) -m tools.translate
 
 # Warnings are errors: a broken link, a missing image.
 book: .venv/.ready

@@ -13,6 +13,7 @@ BUNDLED = [
     "data/results/*.json",
     "data/figures/*.png",
     "notebooks/*.ipynb",
+    "notebooks/zh/*.ipynb",
 ]
 
 

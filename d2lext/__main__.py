@@ -1,6 +1,7 @@
 """The course's commands: `d2lext COMMAND`, or `python -m d2lext COMMAND`.
 
     lab [FOLDER]     open the lessons; without a clone, copies of them in FOLDER
+                     (--zh: the Chinese lessons)
     doctor           check your installation and say how to fix it
     cifar10          download CIFAR-10 (170 MB)
     answers save     save your answers to the exercises; also restore, update, student
@@ -39,6 +40,7 @@ def copy_lessons(folder: Path) -> None:
 
 def lab(args: list[str]) -> int:
     """Open a clone's lessons, or those in a folder; pass `args` on to JupyterLab."""
+    language, args = "zh" if "--zh" in args else "", [a for a in args if a != "--zh"]
     if importlib.util.find_spec("jupyterlab") is None:
         sys.exit('lab: JupyterLab is missing: pip install "jupyterlab>=4"')
     root, folder = CHECKOUT, COURSE / "notebooks"
@@ -54,7 +56,7 @@ def lab(args: list[str]) -> int:
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]
     if hasattr(os, "getuid") and os.getuid() == 0:  # such as in a container
         command.append("--allow-root")
-    command += [*args, str(min(folder.glob("*.ipynb")))]
+    command += [*args, str(min((folder / language).glob("*.ipynb")))]
     return subprocess.call(command, env=os.environ | config)
 
 

@@ -324,6 +324,29 @@ def test_the_lessons_exercises_are_found_and_untouched(tmp_path) -> None:
         assert "olded cell" not in path.read_text(encoding="utf-8")
 
 
+def test_each_language_keeps_its_answer_or_takes_the_other_ones(course, path) -> None:
+    """1.1 is answered in both, 1.2 in Chinese alone, 2.1 in English alone."""
+    chinese = write(course, "zh/01_a.ipynb", lesson("1.1", "1.2"))
+    write(course, "zh/02_b.ipynb", lesson("2.1"))
+    answered(chinese, source="def a(): return 'zh'")
+    answered(chinese, "answer-1-2", "def b(): return 'zh'")
+    answered(course / "notebooks/02_b.ipynb", "answer-2-1")
+    assert "zh/1.1: right" in save(course) and kept(course)["source"] == MINE
+    for name in ("01_a", "zh/01_a"):
+        write(course, f"{name}.ipynb", lesson("1.1", "1.2"))
+    lines = restore(course)
+    assert "zh/1.1: right, put back into zh/01_a.ipynb" in lines
+    assert cell(path, "answer-1-1").source == MINE
+    assert cell(chinese, "answer-1-1").source == "def a(): return 'zh'"
+    assert cell(path, "answer-1-2").source == "def b(): return 'zh'"
+    other = course / "notebooks/zh/02_b.ipynb"
+    assert cell(other, "answer-2-1").source == MINE
+    (backup,) = (course / "answers/backup").iterdir()
+    assert {p.name for p in backup.rglob("*.ipynb")} == {"01_a.ipynb", "02_b.ipynb"}
+    student(course)
+    assert cell(course / "student/zh/01_a.ipynb", "check-1-1")
+
+
 def test_work_in_progress_is_not_put_over(course, path) -> None:
     """A first answer was saved; the second try does not return anything yet."""
     save(course)
@@ -356,7 +379,7 @@ def test_an_answer_cell_that_is_gone_is_named(course, path) -> None:
 )
 def test_a_notebook_that_is_none_is_named(course, path, content) -> None:
     path.with_name("02_b.ipynb").write_text(content, encoding="latin-1")
-    with pytest.raises(ValueError, match=r"02_b\.ipynb: cannot be read"):
+    with pytest.raises(ValueError, match=r"02_b\.ipynb: is not a notebook"):
         save(course)
     assert not (course / "answers").exists()
 

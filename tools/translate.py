@@ -193,6 +193,8 @@ def edition(root: Path, chinese: dict[str, Catalog]) -> dict[str, str]:
         if path.endswith(".md"):
             text = address.with_links("\n\n".join(texts.values()), here, _there(path))
             files[_there(path)] = SWITCH_ZH + text
+            english = (root / path).read_text(encoding="utf-8").removeprefix(SWITCH)
+            files[path] = SWITCH + english.rstrip("\n")
         else:
             nb = json.loads((root / path).read_text(encoding="utf-8"))
             _translate(nb["cells"], texts, words)

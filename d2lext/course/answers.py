@@ -33,6 +33,7 @@ TEXT_STUBS = (
     "*Double-click here, and write your answer.*",
     "*双击这里，写下你的答案。*",
 )
+ZH = "zh/"  # marks what belongs to the Chinese lessons
 TAG = "exercise-"  # tags an answer cell with its exercise; copies of a cell keep it
 HINT = re.compile(
     r" The folded cell below (it|them) holds a solution\."
@@ -61,7 +62,14 @@ class Exercise(NamedTuple):
         return "\n\n".join(a.source for a in self.answers if a.source.strip())
 
 
+def _name(path: Path) -> str:
+    """A lesson's name in messages and copies: zh/01_flip.ipynb of a Chinese one."""
+    return f"{ZH}{path.name}" if path.parent.name == "zh" else path.name
+
+
 def _exercises(path: Path, nb: nbformat.NotebookNode) -> dict[str, Exercise]:
+    """The exercises of a lesson by their numbers, such as 1.1, in Chinese zh/1.1."""
+    language = _name(path).removesuffix(path.name)
     by_id = {cell.get("id"): cell for cell in nb.cells}
     found: dict[str, Exercise] = {}
     for cell in nb.cells:
@@ -69,14 +77,16 @@ def _exercises(path: Path, nb: nbformat.NotebookNode) -> dict[str, Exercise]:
             if tag.startswith(TAG):
                 slug = tag.removeprefix(TAG)
                 empty = Exercise(path, [], by_id.get(f"check-{slug}"))
-                found.setdefault(slug.replace("-", "."), empty).answers.append(cell)
+                number = language + slug.replace("-", ".")
+                found.setdefault(number, empty).answers.append(cell)
     return found
 
 
 def _lessons(root: Path) -> dict[Path, nbformat.NotebookNode]:
     """The notebooks of a course or of a folder; JupyterLab's duplicates come last."""
     folder = root / "notebooks"
-    files = (folder if folder.is_dir() else root).glob("*.ipynb")
+    folder = folder if folder.is_dir() else root
+    files = [*folder.glob("*.ipynb"), *folder.glob(f"{ZH}*.ipynb")]
     lessons = {}
     for path in sorted(files, key=lambda p: (bool(re.search(r"-Copy\d+$", p.stem)), p)):
         try:
@@ -84,9 +94,9 @@ def _lessons(root: Path) -> dict[Path, nbformat.NotebookNode]:
             _exercises(path, lessons[path])
         except Exception as error:  # what nbformat raises depends on what is broken
             raise ValueError(
-                f"{path.name}: cannot be read as a notebook ({type(error).__name__}); "
+                f"{_name(path)}: is not a notebook ({type(error).__name__}); "
                 "move it elsewhere, and get the lesson back (in a clone with: git "
-                f"checkout -- notebooks/{path.name})"
+                f"checkout -- notebooks/{_name(path)})"
             ) from error
     return lessons
 
@@ -157,15 +167,16 @@ def save(root: Path = ROOT) -> list[str]:
     for path, nb in _lessons(root).items():
         exercises = _exercises(path, nb)
         ids = re.findall(r"solution-(\d+)-(\d+)", " ".join(c.id for c in nb.cells))
-        for id in {".".join(id) for id in ids} - exercises.keys():
-            lines.append(f"{id}: its answer cell is missing in {path.name}")
+        there = {id.removeprefix(ZH) for id in exercises}
+        for id in {".".join(id) for id in ids} - there:
+            lines.append(f"{id}: its answer cell is missing in {_name(path)}")
         for id, exercise in exercises.items():
             if id in seen:
-                lines.append(f"{id}: is also in {path.name}, which was ignored")
+                lines.append(f"{id}: is also in {_name(path)}, which was ignored")
                 continue
             seen.add(id)
             found = {
-                "lesson": path.name,
+                "lesson": _name(path),
                 "kind": exercise.answers[0].cell_type,
                 "source": exercise.source,
                 "outputs": exercise.answers[-1].get("outputs", []),
@@ -173,7 +184,7 @@ def save(root: Path = ROOT) -> list[str]:
             }
             before = answers.get(id, found)
             if is_stub(found["source"]) and not is_stub(before["source"]):
-                lines.append(f"{id}: untouched in {path.name}; kept the saved answer")
+                lines.append(f"{id}: untouched in {_name(path)}; kept the saved answer")
                 continue
             found["earlier"] = before.get("earlier", [])
             if before["source"] != found["source"]:
@@ -196,6 +207,10 @@ def restore(root: Path = ROOT) -> list[str]:
     places: dict[str, Exercise] = {}
     for path, nb in lessons.items():
         places = _exercises(path, nb) | places  # the first one, if it is there twice
+    for id in places:  # an answer in one language goes into the other one, too
+        twin = answers.get(id.removeprefix(ZH) if id.startswith(ZH) else f"{ZH}{id}")
+        if twin and is_stub(answers.get(id, {"source": ""})["source"]):
+            answers[id] = twin
     for id, answer in answers.items():
         words, place = _state(answer), places.get(id)
         if words == "untouched":
@@ -205,7 +220,7 @@ def restore(root: Path = ROOT) -> list[str]:
         elif place.source == answer["source"]:
             words += ", already in the lesson"
         elif not is_stub(place.source):
-            words = f"{place.path.name} has another answer, which stays; the saved "
+            words = f"{_name(place.path)} has another answer, which stays; the saved "
             words += f"one is in {file}"
         else:
             kind = answer.get("kind", "code")
@@ -213,7 +228,7 @@ def restore(root: Path = ROOT) -> list[str]:
             if place.check is not None:
                 _put(place.check, "code", place.check.source, answer["check_outputs"])
             changed[place.path] = lessons[place.path]
-            words += f", put back into {place.path.name}"
+            words += f", put back into {_name(place.path)}"
         lines.append(f"{id}: {words}")
     _back_up(changed, root)
     for path, nb in changed.items():
@@ -239,7 +254,9 @@ def _back_up(paths, root: Path) -> Path | None:
     backup.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp("", time.strftime("%Y-%m-%d-%H%M%S-"), backup))
     for path in paths:
-        shutil.copy2(path, folder / path.name)
+        copy = folder / _name(path)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy2(path, copy)
     return folder
 
 
@@ -267,7 +284,7 @@ def update(root: Path = ROOT) -> list[str]:
         pulled = _git(root, "merge", "--ff-only", "@{upstream}")
     except BaseException:  # an interrupt too
         for name in changed:
-            shutil.copy2(folder / Path(name).name, root / name)
+            shutil.copy2(folder / _name(root / name), root / name)
         raise
     kept = f"backup of your lessons: {folder}" if folder else "no lesson was changed"
     return [*lines, kept, pulled.strip().splitlines()[-1], *restore(root)]
@@ -291,17 +308,18 @@ def student(root: Path = ROOT) -> list[str]:
         removed, nb.cells = len(nb.cells) - len(kept), kept
         for cell in kept:
             cell.source = HINT.sub("", cell.source)
-        _write(root / "student" / path.name, nbformat.writes(nb) + "\n")
+        _write(root / "student" / _name(path), nbformat.writes(nb) + "\n")
         exercises = _exercises(path, nb).items()
         answered = [id for id, exercise in exercises if not is_stub(exercise.source)]
         also = f", but it answers {', '.join(answered)}" if answered else ""
-        lines.append(f"student/{path.name}: {removed} solutions left out{also}")
+        lines.append(f"student/{_name(path)}: {removed} solutions left out{also}")
     return lines
 
 
 def _here() -> Path:
     """The folder of the lessons to work on."""
     folder = Path.cwd()
+    folder = folder.parent if folder.name == "zh" else folder
     folder = folder.parent if folder.name == "notebooks" else folder
     for root in (folder, ROOT):
         if (root / "notebooks").exists() or any(root.glob("*.ipynb")):
