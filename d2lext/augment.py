@@ -1,7 +1,7 @@
 """Whole-batch transforms that lesson 6 uses without building them, and their base.
 
-Every transform draws for each image of a batch on its own (`draw`) and then computes
-with all of them at once (`apply`); given the same draws, torchvision's v2 has the same
+Each transform draws separately for each image of a batch (`draw`) and then transforms
+all images at once (`apply`). Given the same draws, torchvision's v2 has the same
 result. `d2lext.batch` (lesson 6) has the other transforms, and these names, too.
 """
 
@@ -39,7 +39,7 @@ def uniform(low, high, shape, generator=None) -> torch.Tensor:
 
 
 def onto(device: torch.device, *tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Tensors on a device. On the way to CUDA nothing waits: they are pinned."""
+    """Move tensors to a device; to CUDA from pinned memory, without waiting."""
     if device.type != "cuda":
         return [t.to(device) for t in tensors]
     pinned = (t if t.is_cuda else t.pin_memory() for t in tensors)
@@ -65,7 +65,7 @@ def pick(X: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
 
 
 def cut_one_by_one(X, top, left, size) -> torch.Tensor:
-    """Windows (n, c, *size) of a batch, one after the other: slow, with gradients."""
+    """Windows (n, c, *size) of a batch, cut one by one: slow, but with gradients."""
     h, w = size
     places = zip(X, top.tolist(), left.tolist(), strict=True)
     return torch.stack([x[:, i : i + h, j : j + w] for x, i, j in places])
@@ -74,7 +74,7 @@ def cut_one_by_one(X, top, left, size) -> torch.Tensor:
 def resized_one_by_one(X, boxes, size, interpolation, antialias) -> torch.Tensor:
     """Boxes (top, left, height, width) of a batch, resized; float32.
 
-    Images of uint8 are rounded to uint8 in between, as torchvision does.
+    Images of uint8 are rounded to uint8 before they become floats, as in torchvision.
     """
     mode = InterpolationMode(interpolation)  # torchvision 0.19 takes no names
     as_bytes = X.dtype == torch.uint8 and X.device.type == "cpu"
@@ -102,8 +102,8 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
 def draw_boxes(n, area, scale, ratio, generator=None) -> tuple:
     """Ten boxes for each of n images: two sides, int64 (10, n) each.
 
-    scale: range of a box's fraction of `area`; ratio: range of the first side divided
-    by the second, drawn log-uniformly.
+    scale: range of a box's fraction of `area`.
+    ratio: range of the first side divided by the second, drawn log-uniformly.
     """
     areas = area * uniform(*scale, (10, n), generator)
     ratios = uniform(math.log(ratio[0]), math.log(ratio[1]), (10, n), generator).exp()
@@ -117,7 +117,7 @@ def draw_place(spare: torch.Tensor, generator=None) -> torch.Tensor:
 
 
 class Batch(tuple):
-    """A batch (X, y) that is ready: a DataLoader's default collation hands it on."""
+    """A finished batch (X, y), which a DataLoader's default collation passes on."""
 
 
 def _hand_on(batches, *, collate_fn_map=None):
@@ -133,12 +133,12 @@ default_collate_fn_map[Batch] = _hand_on
 
 
 class Transform:
-    """What whole-batch transforms share: one call, one draw for each image."""
+    """The base of whole-batch transforms: one call, and a draw for each image."""
 
     size: tuple[int, int] | None = None  # of the result; None: that of the input
     channels: tuple[int, ...] = (1, 2, 3, 4)
-    colors: bool = False  # whether it computes with colours, and needs 0 to 1
-    normalizes: bool = False  # whether it leaves colours outside of 0 to 1
+    colors: bool = False  # whether it needs colours from 0 to 1
+    normalizes: bool = False  # whether its results leave 0 to 1
     generator: torch.Generator | None = None  # only `Compose` has one
 
     def draw(self, n: int, height: int, width: int, generator=None) -> dict:
@@ -150,13 +150,13 @@ class Transform:
         return self.draw(len(i), height, width, generator)
 
     def apply(self, X: torch.Tensor, params: dict) -> torch.Tensor:
-        """Return a new batch, changed as `draw` said."""
+        """Return a new batch, transformed with these draws."""
         raise NotImplementedError
 
     def __call__(self, X: torch.Tensor, generator=None) -> torch.Tensor:
         """Augment a batch (n, c, h, w), uint8 or floats in [0, 1], on its device.
 
-        Raises TypeError or ValueError for what is no batch, or does not fit.
+        Raises TypeError or ValueError for an invalid batch.
         """
         expect.batch(X, self.channels)
         if self.colors and not torch.compiler.is_compiling():  # depends on the values
@@ -194,8 +194,8 @@ _GRAY = {1: (1.0,), 3: (0.2989, 0.587, 0.114)}
 class ColorJitter(Transform):
     """Change brightness, contrast, saturation and hue, in random order; float32.
 
-    A number x draws a factor from [max(0, 1 - x), 1 + x] (hue: from [-x, x], at most
-    0.5), a pair (min, max) from there, None leaves the knob alone.
+    Each argument is a number x, for a factor from [max(0, 1 - x), 1 + x] (hue: from
+    [-x, x], at most 0.5), a pair (min, max) for a factor between, or None for none.
     """
 
     channels = (1, 3)
@@ -218,7 +218,7 @@ class ColorJitter(Transform):
         return params
 
     def apply(self, X, params):
-        # So many images at once that their numbers stay in a core's cache.
+        # As many images at once as fit in a core's cache.
         size = max(1, 2**17 // X[0, 0].numel()) if X.device.type == "cpu" else len(X)
         ones = torch.ones(len(X), dtype=torch.float32, device="cpu")
         factors = torch.stack([params.get(name, ones) for name in _KNOBS], 1)  # (n, 4)
@@ -228,11 +228,11 @@ class ColorJitter(Transform):
 
 
 def _jitter(X, order, factors, hue):
-    """Turn the knobs (n, turns) of some images, in their order, by factors (n, 4).
+    """Change some images in their own order (n, turns), by factors (n, 4).
 
-    All but hue are matrices, and no operation asks which knob a matrix stands for. So
-    the images are sorted by hue's place among their turns: before it the k-th matrix
-    is due for the last so many of them, and after it for the others.
+    Each change but hue is a matrix, whichever it is. The images are sorted by hue's
+    place in their order. Then matrix k comes before hue for the last ones, a slice of
+    the batch, and after hue for the rest.
     """
     place, i = (order == 3).int().argmax(1).sort()
     order, factors = order[i], factors[i]
@@ -252,7 +252,7 @@ def _jitter(X, order, factors, hue):
 
 
 def _turn(X, M, shift, gray, due, last):
-    """Apply matrix k to the images for which due[k] holds, the last or first ones.
+    """Apply matrix k to the images where due[k] is true, the last or the first ones.
 
     shift: how much of the mean gray value matrix k adds, (n, turns).
     """
@@ -273,17 +273,17 @@ def _turn(X, M, shift, gray, due, last):
 
 
 def _hue(X, f):
-    """Turn hue: each channel falls from V by a part of D that depends on hue alone."""
+    """Shift hue: a channel is V less a fraction of D that depends on the hue alone."""
     V = X.amax(1, keepdim=True)
     D = V - X.amin(1, keepdim=True)
     r, g, b = X.split(1, dim=1)
     per = 1 / (6 * D).clamp_(min=1e-12)  # gray pixels have no hue, and D = 0
-    # By multiplying with 0 or 1: several times faster than torch.where on a CPU.
+    # Multiplying by 0 or 1 is several times faster than torch.where on a CPU.
     h = (r - g).mul_(per).add_(2 / 3)
     h.addcmul_((g == V).to(h), (b - r).mul_(per).add_(1 / 3).sub_(h))
     h.addcmul_((r == V).to(h), (g - b).mul_(per).sub_(h)).add_(f)
     u = h - constant((1 / 2, 5 / 6, 1 / 6), X.device)
-    u = u.sub_(u.round()).abs_()  # 1 is a full round
+    u = u.sub_(u.round()).abs_()  # 1 is a full turn
     return torch.addcmul(V, D, u.mul_(-6).add_(2).clamp_(0, 1), value=-1)
 
 
@@ -311,7 +311,7 @@ class Normalize(Transform):
 
 
 class RandomErasing(Transform):
-    """Blank a random box of each image with probability p; float32.
+    """Fill a random box of each image with probability p; float32.
 
     value: a number, or one per channel.
     """
@@ -350,9 +350,9 @@ class RandomErasing(Transform):
 
 
 def by_choice(X, choice, steps) -> torch.Tensor:
-    """Images X, the i-th as steps[choice[i]] makes it; a step is called with (X, i)."""
+    """Transform image i with steps[choice[i]]; a step takes (images, indices)."""
     everyone = torch.arange(len(X), device="cpu")
-    if torch.compiler.is_compiling():  # numbers of images may not depend on values
+    if torch.compiler.is_compiling():  # shapes may not depend on values
         done = torch.stack([step(X, everyone) for step in steps])
         return done[(*onto(X.device, choice, everyone),)]
     groups = [everyone[choice == k] for k in range(len(steps))]
@@ -363,7 +363,7 @@ def by_choice(X, choice, steps) -> torch.Tensor:
 class RandomChoice(Transform):
     """Apply one of several transforms to each image, with probabilities p; float32.
 
-    p: a number for each transform, none negative; None for the same for all.
+    p: a number >= 0 for each transform; None: all are equally likely.
     """
 
     def __init__(self, transforms: Sequence[Transform], p=None) -> None:
@@ -410,10 +410,10 @@ class RandomApply(RandomChoice):
 
 
 def _inverse(angle, translate, scale, shear, center) -> torch.Tensor:
-    """Matrices (n, 2, 3) that lead from new pixels to old ones, as torchvision's.
+    """Matrices (n, 2, 3) that map new pixels to old ones, as torchvision's do.
 
-    Of float64: angle and scale (n,), shear, translate and center (n, 2); in degrees
-    and in pixels; center from the middle of the image.
+    All are float64: angle (degrees) and scale (n,), shear (degrees), translate and
+    center (pixels; center from the middle of the image) (n, 2).
     """
     rot, (sx, sy) = angle.deg2rad(), shear.deg2rad().unbind(1)
     a, c = (rot - sy).cos() / sy.cos(), (rot - sy).sin() / sy.cos()
@@ -424,10 +424,10 @@ def _inverse(angle, translate, scale, shear, center) -> torch.Tensor:
 
 
 def warp(X, matrices, interpolation="nearest", fill=None) -> torch.Tensor:
-    """Images whose pixels come from where matrices (n, 2, 3) say; of X's type."""
-    n = max(1, 2**17 // X[0, 0].numel())  # images that a core's cache holds
+    """Warp images by matrices (n, 2, 3) from new pixels to old; keep X's dtype."""
+    n = max(1, 2**17 // X[0, 0].numel())  # images that fit in a core's cache
     if interpolation == "nearest" and fill is not None and not any(fill):
-        fill = None  # there are zeros outside
+        fill = None  # zeros are the default
     if len(X) <= n or X.device.type != "cpu":
         return _warp(X, matrices, interpolation, fill)
     parts = zip(X.split(n), matrices.split(n), strict=True)
@@ -459,7 +459,7 @@ def _warp(X, matrices, interpolation, fill):
 class RandomAffine(Transform):
     """Rotate, shift, scale and shear each image; arguments as torchvision's.
 
-    Raises what torchvision's constructor raises; ValueError for numbers not finite.
+    Raises what torchvision's constructor raises; ValueError if a number is not finite.
     """
 
     def __init__(
@@ -510,13 +510,13 @@ class RandomRotation(RandomAffine):
     ) -> None:
         if expand:
             raise ValueError(
-                "expand: images of a batch have one size; expected False, or use "
-                "PerImage with a Resize behind the rotation"
+                "expand: expected False, since images of a batch have one size; or use "
+                "PerImage with a Resize after the rotation"
             )
         super().__init__(degrees, None, None, None, interpolation, fill, center)
         self.expand = expand
 
-    def apply(self, X, params):  # the two of torchvision turn in opposite directions
+    def apply(self, X, params):  # in torchvision, the two turn in opposite directions
         return super().apply(X, params | {"angle": -params["angle"]})
 
 
@@ -524,13 +524,13 @@ class RandomRotation(RandomAffine):
 
 
 class TrivialAugmentWide(Transform):
-    """One of 14 operations at a random strength for each image, as torchvision's.
+    """Apply one of 14 operations at a random strength to each image, as torchvision's.
 
-    Takes and returns uint8: whatever makes floats comes after it.
+    Takes and returns uint8; put it before transforms that return floats.
     """
 
     channels = (1, 3)
-    num_ops, magnitude = 1, None  # None: one of its own for each image
+    num_ops, magnitude = 1, None  # None: a random one for each image
 
     def __init__(
         self, num_magnitude_bins=31, interpolation="nearest", fill=None
@@ -540,7 +540,7 @@ class TrivialAugmentWide(Transform):
         self.interpolation, self.fill = _of_grids(interpolation, fill)
 
     def _most(self, height, width):
-        """Most shear, shift to the right, down, rotation, change of colour, of bits."""
+        """The largest shear, shifts to the right and down, rotation, colour, bits."""
         return 0.99, 32, 32, 135, 0.99, 6
 
     def draw(self, n, height, width, generator=None):
@@ -577,7 +577,7 @@ class TrivialAugmentWide(Transform):
 
 
 class RandAugment(TrivialAugmentWide):
-    """Several of 14 operations for each image, at one strength; takes uint8."""
+    """Apply several of 14 operations, at one strength, to each image; takes uint8."""
 
     def __init__(
         self, num_ops=2, magnitude=9, num_magnitude_bins=31, interpolation="nearest",
@@ -593,13 +593,13 @@ class RandAugment(TrivialAugmentWide):
 
 
 def _moves(op, m, height, width):
-    """The matrices of moves (n,) with magnitudes (n,)."""
+    """Matrices of moves (shears, shifts, rotations) (n,) with magnitudes (n,)."""
     m = m.double()
     x, y, right, down, angle = (m * (op == k) for k in range(1, 6))
     shear = torch.stack([x, y], 1)
     shift = torch.stack([right, down], 1).trunc()
     center = m.new_tensor([-width / 2, -height / 2])
-    center = center * (shear != 0).any(1, keepdim=True)  # so does torchvision
+    center = center * (shear != 0).any(1, keepdim=True)  # as in torchvision
     return _inverse(-angle, shift, torch.ones_like(m), shear.atan().rad2deg(), center)
 
 
@@ -646,10 +646,10 @@ _OPERATIONS = {
 
 
 class PerImage(Transform):
-    """A transform of torchvision, applied to one image at a time: slow, and general.
+    """Apply a transform of torchvision to one image at a time: slow, but general.
 
-    transform: takes a tensor (c, h, w) and returns one, of the same size. Raises
-    TypeError for what cannot be called, ValueError for a result of another shape.
+    transform: takes a tensor (c, h, w) and returns one of the same size.
+    Raises TypeError for another object, ValueError for a result of another shape.
     """
 
     def __init__(self, transform) -> None:
@@ -667,7 +667,7 @@ class PerImage(Transform):
                 Y.append(self.transform(x))
                 if Y[-1].shape != x.shape:
                     raise ValueError(
-                        f"transform: expected images of shape {tuple(x.shape)} "
-                        f"again, got {tuple(Y[-1].shape)}"
+                        f"transform: expected results of shape {tuple(x.shape)}, "
+                        f"got {tuple(Y[-1].shape)}"
                     )
         return torch.stack(Y)

@@ -1,8 +1,8 @@
 """Every argument check of this package: one line to call, one clear error to read.
 
 A check takes the argument's name and value and returns the value, ready for use. If the
-value does not fit, it raises TypeError or ValueError: the name, what was expected, what
-came instead and, where there is one, the way out.
+value does not fit, it raises TypeError or ValueError with the name, what was expected,
+what came instead and, if there is one, the remedy.
 """
 
 import json
@@ -85,7 +85,7 @@ def number(name: str, value: object, low: float = 0, high: float = math.inf) -> 
 def numbers(
     name: str, value: object, counts: Sequence[int] = (3,), positive: bool = False
 ) -> tuple[float, ...]:
-    """So many finite numbers, > 0 if `positive`; a tensor or one alone will do."""
+    """Finite numbers, as many as `counts` allows, > 0 if `positive`; also a tensor."""
     values = [value] if _finite(value) else _listed(value)
     fits = len(values) in counts and all(map(_finite, values))
     fits = fits and (min(values) > 0 or not positive)
@@ -95,7 +95,7 @@ def numbers(
 
 
 def fill(name: str, value: object) -> tuple[float, ...]:
-    """What to paint with: a number, or one for each channel."""
+    """A colour to fill with: a number, or one for each channel."""
     return numbers(name, value, (1, 2, 3, 4))
 
 
@@ -137,7 +137,7 @@ def interpolation(name: str, value: object) -> str:
 
 
 def spare(name: str, size: Sequence[int], sides: Sequence[int]) -> tuple[int, ...]:
-    """How far a window of such a size can move in an image, down and to the right."""
+    """How far a window of `size` can move in an image, down and to the right."""
     left = tuple(side - wanted for side, wanted in zip(sides, size, strict=True))
     shape = " x ".join(map(str, sides))
     _need(min(left) >= 0, name, f"a crop that fits into {shape} pixels", size)
@@ -148,11 +148,11 @@ def spare(name: str, size: Sequence[int], sides: Sequence[int]) -> tuple[int, ..
 
 
 def function(name: str, value: object, like: str) -> Callable:
-    """Something to call that is not a class, such as `like`."""
+    """A callable that is not a class, such as `like`."""
     if isinstance(value, type):
         made = f"{value.__name__}(...)"
-        raise TypeError(f"{name}: {value.__name__} is a class; make one first, {made}")
-    wanted = f"something to call, such as {like}"
+        raise TypeError(f"{name}: {value.__name__} is a class; call it first, {made}")
+    wanted = f"a callable, such as {like}"
     _need(callable(value), name, wanted, type(value).__name__, TypeError)
     return value
 
@@ -162,13 +162,13 @@ def generator(value: object, name: str = "generator") -> torch.Generator | None:
     fits = isinstance(value, torch.Generator | None)
     _need(fits, name, "a torch.Generator", type(value).__name__, TypeError)
     device = "cpu" if value is None else value.device.type
-    wanted = "a generator of the CPU, where draws are made, torch.Generator()"
+    wanted = "a generator of the CPU, which makes all draws, torch.Generator()"
     _need(device == "cpu", name, wanted, f"one of {device}")
     return value
 
 
 def no_worker(value: torch.Generator | None) -> torch.Generator | None:
-    """A generator outside of worker processes: each would repeat its draws."""
+    """A generator or None; RuntimeError in a worker, since each would repeat draws."""
     if value is not None and get_worker_info() is not None:
         raise RuntimeError(
             "generator: every worker would repeat its draws; expected num_workers=0, "
@@ -196,12 +196,12 @@ def transforms(value: object, base: type) -> Sequence:
 
 
 def one_size(name: str, sizes: Sequence[tuple[int, int]]) -> None:
-    """Sizes of what transforms return: the same for all."""
+    """Check that the results of all transforms have one size."""
     _need(len(set(sizes)) == 1, name, "results of one size", sorted(set(sizes)))
 
 
 def colors_first(transforms: Sequence) -> Sequence:
-    """Whole-batch transforms, those that need colours before any that normalizes."""
+    """Whole-batch transforms; those that need colours come before any Normalize."""
     for i, t in enumerate(transforms):
         if t.colors and any(s.normalizes for s in transforms[:i]):
             raise ValueError(
@@ -252,7 +252,7 @@ def _bytes(X: np.ndarray, name: str) -> np.ndarray:
 
 
 def tensor(name: str, x: object) -> torch.Tensor:
-    """What a transform made of an image: a tensor."""
+    """The result of a transform, a tensor."""
     wanted = "a tensor as its result; end with ToImage() and ToDtype(), or ToTensor()"
     _need(isinstance(x, torch.Tensor), name, wanted, type(x).__name__, TypeError)
     return x
@@ -284,19 +284,19 @@ def colors(X: torch.Tensor) -> torch.Tensor:
 
 def bytes_first(X: torch.Tensor, name: str) -> torch.Tensor:
     """A batch of uint8, for a transform of this name."""
-    wanted = f"uint8 for {name} (put it before what makes floats, or use PerImage)"
+    wanted = f"uint8 for {name} (put it before transforms to floats, or use PerImage)"
     _need(X.dtype == torch.uint8, "X", wanted, X.dtype, TypeError)
     return X
 
 
 def _tensor(value: object) -> torch.Tensor:
-    """Where it is; `torch.as_tensor` would move it to the default device."""
+    """A tensor where it is; `torch.as_tensor` would move it to the default device."""
     there = isinstance(value, torch.Tensor)
     return value if there else torch.as_tensor(value, device="cpu")
 
 
 def images(name: str, X: object) -> torch.Tensor:
-    """Images of a data set: uint8 (n, h, w, c), made of (n, h, w) as well."""
+    """Images of a data set: uint8 (n, h, w, c); (n, h, w) gets a channel."""
     X = _tensor(X)
     X = X[..., None] if X.ndim == 3 else X
     fits = X.dtype == torch.uint8 and X.ndim == 4 and 0 not in X.shape
@@ -370,8 +370,8 @@ def weights(lam: object, losses: torch.Tensor) -> object:
 def targets(y: object, pred: torch.Tensor) -> torch.Tensor:
     """Labels for outputs (n, classes, ...): class indices (n, ...), or probabilities.
 
-    Those are floats of the shape of pred, such as one-hot or mixed labels. Skip values
-    on a GPU: reading them would make every step wait for it.
+    Those are floats of the shape of pred, such as one-hot or mixed labels. Values
+    on a GPU are not read, since every step would wait for them.
     """
     shape, wanted = tuple(pred.shape), "outputs (n, classes), of two classes or more"
     fits = pred.ndim >= 2 and shape[1] >= 2
@@ -427,7 +427,7 @@ def devices(value: object) -> list[torch.device]:
 
 
 def parallel(net: nn.Module, processes: int) -> int:
-    """As many processes as average the gradients of all of net's weights."""
+    """The number of processes, which must average the gradients of all weights."""
     if processes == 1:
         return 1
     shared = {
@@ -438,14 +438,14 @@ def parallel(net: nn.Module, processes: int) -> int:
     }
     if any(p.requires_grad and p not in shared for p in net.parameters()):
         raise ValueError(
-            f"net: would go its own way in each of {processes} processes; wrap all of "
-            "it, DistributedDataParallel(net), or train it apart with sync=False"
+            f"net: its copies would diverge in {processes} processes; wrap all of it, "
+            "DistributedDataParallel(net), or train it alone with sync=False"
         )
     return processes
 
 
 def shares(examples: int, batches: int, processes: int) -> int:
-    """Examples in the smallest of so many batches, at least one for each process."""
+    """The size of the smallest batch: at least one example for each process."""
     smallest = examples // batches
     if smallest < processes:
         raise ValueError(
@@ -471,13 +471,13 @@ def trainer_of(net: nn.Module, trainer: torch.optim.Optimizer) -> torch.optim.Op
     if held.isdisjoint(net.parameters()):
         raise ValueError(
             "trainer: holds none of net's weights, so it would train another net; "
-            "make it again, from net.parameters()"
+            "create it again from net.parameters()"
         )
     return trainer
 
 
 def record(name: str, value: object) -> dict:
-    """What is recorded with a run: a dictionary that JSON can hold; None is empty."""
+    """Facts to record with a run: a dictionary that JSON can hold; None is empty."""
     try:
         return json.loads(json.dumps(dict(value or {}), allow_nan=False))
     except (TypeError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""Where the course keeps its data: find it, verify it, read it, download it.
+"""Find the images of the course, verify them, and download CIFAR-10.
 
-`python -m d2lext.images` says which images the lessons would use now; with
-`--download` it first fetches CIFAR-10 (170 MB).
+`python -m d2lext.images` says which images the lessons use now; with `--download` it
+first downloads CIFAR-10 (170 MB).
 """
 
 import argparse
@@ -32,9 +32,9 @@ CLASSES = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 SIDE = 32
-ABOVE = "holds a part of CIFAR-10; name the folder above it, {0.parent}"
-OTHER = "holds CIFAR-10 as {}, which is not read; put cifar-10-python.tar.gz there"
-UNREAD = {  # files of what is not read, and what to do
+ABOVE = "holds a part of CIFAR-10; name its parent folder, {0.parent}"
+OTHER = "has CIFAR-10 as {}, which d2lext cannot read; add cifar-10-python.tar.gz"
+UNREAD = {  # files of forms that cannot be read, and what to do
     ("data_batch_1", "airplane"): ABOVE,
     ("*.parquet", "*/*.parquet"): OTHER.format("parquet files"),
     ("*.bin", "cifar-10-bat*bin", "cifar-10-bin*"): OTHER.format("binary files"),
@@ -45,10 +45,12 @@ UNREAD = {  # files of what is not read, and what to do
 
 
 class Source(NamedTuple):
-    """Which data these are; `str(source)` says it to the reader.
+    """The origin of images; `str(source)` describes it to the reader.
 
     kind: "sample" (bundled), "official" (CIFAR-10's python version) or "folder" (of
-    image files). folder: where they are. detail: more for the reader.
+        image files).
+    folder: the place of the images.
+    detail: further words for the reader.
     """
 
     kind: str
@@ -70,9 +72,10 @@ class Source(NamedTuple):
 
 
 class Images(NamedTuple):
-    """One half of the data set, and which data it is.
+    """Training or test images, with their labels and their source.
 
-    X: uint8, (n, 32, 32, 3). y: int64, (n,), indices into `classes`.
+    X: uint8, (n, 32, 32, 3).
+    y: int64, (n,), indices into `classes`.
     """
 
     X: torch.Tensor
@@ -84,7 +87,7 @@ class Images(NamedTuple):
 def data_path(name: str) -> Path:
     """Return the path of a file that comes with the course, wherever you run from.
 
-    Raises FileNotFoundError, with the names that exist, for a file that is not there.
+    Raises FileNotFoundError, with the names that exist, if there is no such file.
     """
     path = COURSE / "data" / name
     if not path.exists():
@@ -99,17 +102,18 @@ def data_path(name: str) -> Path:
 def read_cifar10(
     is_train: bool, root: str | os.PathLike | None = None, download: bool = False
 ) -> Images:
-    """Read CIFAR-10 from wherever it is, else the bundled sample.
+    """Read CIFAR-10 if it is on this machine, else the bundled sample.
 
-    Looks into `root`, else the folder that the variable D2LEXT_CIFAR10 names, else
-    `DATA`, and one folder deeper, for the official python version (unpacked or not),
-    for `train/<class>/*.png` or `.jpg` and `test/<class>/...`, and for Kaggle's
-    competition (`train/1.png` and `trainLabels.csv`; a fifth is held out for testing).
-    Only where there is none, `download` fetches the official archive.
-    D2LEXT_CIFAR10=sample forces the sample, unless `root` is given; so does root
-    "sample" (a folder of that name is ./sample). Raises FileNotFoundError or
-    ValueError, naming the file and the way out, for a folder that is not there and for
-    data that is not right.
+    It may be the official python version (unpacked or not), `train/<class>/*.png` or
+    `.jpg` and `test/<class>/...`, or Kaggle's competition (`train/1.png` and
+    `trainLabels.csv`; a fifth is held out for testing).
+
+    root: the folder of CIFAR-10, or one above it; default: the folder in the variable
+        D2LEXT_CIFAR10, else `DATA`. The word "sample", here or in the variable, forces
+        the sample (./sample names a folder).
+    download: whether to download the official archive if there is no CIFAR-10.
+    Raises FileNotFoundError for a folder that does not exist, ValueError for invalid
+    data; each names the file and the remedy.
     """
     split = "train" if is_train else "test"
     if str(root or os.environ.get(VARIABLE)) == "sample":
@@ -133,24 +137,24 @@ def read_cifar10(
 
 
 def read_sample(split: str, detail: str = "") -> Images:
-    """Read a split of the bundled sample: "train", "test", or "val" to choose by."""
+    """Read a split of the bundled sample: "train", "test", or "val" (held out)."""
     folder = data_path("sample")
     index = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     with Image.open(folder / f"{split}.png") as sheet:
         tiles = np.asarray(sheet).reshape(-1, SIDE, sheet.width // SIDE, SIDE, 3)
     X = tiles.swapaxes(1, 2).reshape(-1, SIDE, SIDE, 3)
-    detail = detail or ("other ones, to choose by" if split == "val" else "")
+    detail = detail or ("held out, for choosing settings" if split == "val" else "")
     source = Source("sample", split == "train", len(X), folder, detail)
     return _images(X, index[split], source)
 
 
 def _images(X: np.ndarray, y: list[int], source: Source) -> Images:
-    # Not torch.tensor, which asks for the default device.
+    # Not torch.tensor, which would use the default device.
     return Images(*map(torch.from_numpy, (X, np.array(y, np.int64))), CLASSES, source)
 
 
 def _folder(root: str | os.PathLike | None, create: bool = False) -> Path:
-    """The folder to look into; one that is named must be there, or be created."""
+    """The folder to look into; a named one must exist, unless it is to be created."""
     variable = os.environ.get(VARIABLE)
     named = root or ("" if variable == "sample" else variable)
     folder = Path(named).expanduser() if named else DATA
@@ -189,7 +193,7 @@ def _read_official(root: Path, is_train: bool) -> Images | None:
         if bad:
             continue
         names = CIFAR10.train_list if is_train else CIFAR10.test_list
-        # A pickle can run any code: these have the right md5.
+        # A pickle can run any code, but these have the right md5.
         batches = [pickle.loads(files[n], encoding="latin1") for n, _ in names]
         X = np.concatenate([batch["data"] for batch in batches])
         X = X.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
@@ -217,7 +221,7 @@ def _contents(path: Path) -> dict[str, bytes]:
 
 
 def download_cifar10(root: str | os.PathLike, url: str | None = None) -> Path:
-    """Fetch the official archive into `root`; its path. url: a mirror's, or file://."""
+    """Download the official archive into `root`, and return its path."""
     folder = Path(root)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -230,10 +234,7 @@ def download_cifar10(root: str | os.PathLike, url: str | None = None) -> Path:
 
 
 def _read_files(root: Path, split: str) -> Images | None:
-    """Decode image files.
-
-    They come in a mixed order, always the same, so that the first n are of all classes.
-    """
+    """Read image files, in a fixed random order: the first n are of all classes."""
     table = root / "trainLabels.csv"
     flat = table.is_file() and (root / "train").is_dir()
     classes = [root / s / name for s in ("train", "test") for name in CLASSES]
@@ -308,9 +309,11 @@ def _decode(files: list[tuple[str, int]]) -> np.ndarray:
 def main(argv: list[str] | None = None) -> int:
     print_any_name()
     parser = argparse.ArgumentParser(prog="d2lext.images", description=__doc__)
-    parser.add_argument("--download", action="store_true", help="fetch CIFAR-10")
-    parser.add_argument("--root", type=Path, help="the folder (default: data/)")
-    parser.add_argument("--url", help="another address of the same archive")
+    parser.add_argument("--download", action="store_true", help="download CIFAR-10")
+    parser.add_argument(
+        "--root", type=Path, help="the folder of CIFAR-10 (default: data/)"
+    )
+    parser.add_argument("--url", help="address of the archive on a mirror")
     args = parser.parse_args(argv)
     try:
         if args.download and args.url:

@@ -78,7 +78,7 @@ def test_a_net_that_is_not_parallel_is_refused_unless_meant(saved) -> None:
     worker.train_steps(net, None)
     for process in saved:
         words, weights = process["alone"]
-        assert words.startswith("net: would go its own way in each of 2 processes")
+        assert words.startswith("net: its copies would diverge in 2 processes")
         assert torch.allclose(weights, worker.flat(net), atol=1e-10)
 
 

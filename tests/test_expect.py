@@ -76,10 +76,10 @@ interpolation("arg", x) | arg: expected nearest, nearest-exact, bilinear or bicu
 spare("arg", x, (8, 9)) | arg: expected a crop that fits into 8 x 9 pixels, got \(
     takes (8, 9), (1, 1)
     refuses (9, 9), (8, 10)
-function("arg", x, "ToTensor()") | arg: expected something to call.*, got (int|None)
+function("arg", x, "ToTensor()") | arg: expected a callable, such.*, got (int|None)
     takes len, nn.ReLU(), lambda: None
     refuses 3, None
-function("arg", x, "ToTensor()") | arg: ReLU is a class; make one first, ReLU\(\.\.\.\)
+function("arg", x, "ToTensor()") | arg: ReLU is a class; call it first, ReLU\(\.\.\.\)
     refuses nn.ReLU
 generator(x) | generator: expected a torch.Generator, got (int|module)
     takes None, torch.Generator()
@@ -183,7 +183,7 @@ devices(x) | devices: expected one or several of "cpu".* got
 shares(50, x, 3) | batch_size: 50 examples .* leave [12] for 3 processes
     takes 1, 16
     refuses 17, 50
-parallel(x, 2) | net: would go its own way in each of 2 processes
+parallel(x, 2) | net: its copies would diverge in 2 processes
     takes FullyShardedDataParallel(), nn.Sequential(FullyShardedDataParallel()), FROZEN
     refuses NET, nn.Sequential(FullyShardedDataParallel(), NET)
 not_empty("arg", x) | arg: has no batches

@@ -80,8 +80,8 @@ def test_apply_hands_the_image_over_as_it_is():
     ("arguments", "error", "words"),
     [
         (("cat.jpg", lambda x: x), TypeError, "img: expected an image.*got str"),
-        ((CAT, "flip"), TypeError, "aug: expected something to call.*got str"),
-        ((CAT, v2.ColorJitter), TypeError, r"aug: .*make one first, ColorJitter\("),
+        ((CAT, "flip"), TypeError, "aug: expected a callable.*got str"),
+        ((CAT, v2.ColorJitter), TypeError, r"aug: .*call it first, ColorJitter\("),
         ((CAT, lambda x: None), TypeError, "what aug returned: .*got NoneType"),
         ((CAT, lambda x: x, 0), ValueError, "num_rows: .*>= 1, got 0"),
         ((CAT, lambda x: x, 2, 1.5), ValueError, "num_cols: .*>= 1, got 1.5"),

@@ -54,7 +54,7 @@ def test_the_sample_holds_out_other_images_under_the_test_conditions():
     assert not images[2] & (images[0] | images[1])
     narrow, test, val = (X.float().mean() for X, *_ in splits)  # darker: other light
     assert abs(val - test) < 3 < narrow - val
-    assert "to choose by" in str(splits[2].source)
+    assert "for choosing settings" in str(splits[2].source)
 
 
 def test_a_folder_without_data_gives_the_sample_and_says_so(tmp_path):
@@ -205,8 +205,8 @@ def test_kaggles_competition_is_read_and_a_fifth_held_out(competition):
 
 
 UNREAD = {
-    f"{UNPACKED}/data_batch_1": r"the folder above it, .*data$",
-    "train/airplane/1.png": r"the folder above it, .*data$",
+    f"{UNPACKED}/data_batch_1": r"its parent folder, .*data$",
+    "train/airplane/1.png": r"its parent folder, .*data$",
     "train-00000-of-00001.parquet": "parquet files.*tar.gz",
     "plain_text/test.parquet": "parquet files.*tar.gz",
     "cifar-10-batches-bin/data_batch_1.bin": "binary files.*tar.gz",
@@ -221,7 +221,7 @@ def test_what_is_not_read_is_named_with_what_to_do(tmp_path, name, words):
     root = tmp_path / "data"
     (root / name).parent.mkdir(parents=True)
     (root / name).touch()
-    deep = name.split("/")[0] if words.startswith("the folder") else ""
+    deep = name.split("/")[0] if words.startswith("its parent") else ""
     with pytest.raises(ValueError, match=words):
         read_cifar10(True, root / deep)
 
