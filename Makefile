@@ -71,6 +71,7 @@ translations: .venv/.ready
 # Warnings are errors: a broken link, a missing image.
 book: .venv/.ready
 	$(RUN) -m sphinx -q -W --keep-going -c tools/site . build/book
+	$(RUN) -m sphinx -q -W --keep-going -c tools/site -t zh . build/book/zh
 	@echo "open build/book/index.html"
 
 # Needs only uv, so that a lock that no longer installs can still be compiled.

@@ -16,6 +16,7 @@ pytest.importorskip("myst_nb")  # environment.yml leaves it out
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+CHINESE = (ROOT / "README.zh.md").exists()
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +24,15 @@ def site(tmp_path_factory) -> Path:
     """What `make book` builds; -W turns a dead link into an error."""
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
-    done = subprocess.run(
-        [*command, "-c", "tools/site", ".", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    editions = ([], out), (["-t", "zh"], out / "zh")
+    for options, folder in editions[: 1 + CHINESE]:
+        done = subprocess.run(
+            [*command, "-c", "tools/site", *options, ".", str(folder)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
     return out
 
 
@@ -91,6 +94,21 @@ def test_pages_lead_on_and_are_found(site, page) -> None:
     assert "README.html" in (site / "index.html").read_text(encoding="utf-8")
     readme = (site / "README.html").read_text(encoding="utf-8")
     assert all(f'href="notebooks/{name}.html"' in readme for name in LESSONS)
+
+
+@pytest.mark.skipif(not CHINESE, reason="there is no Chinese edition yet")
+def test_every_page_leads_to_the_other_edition_and_back(site) -> None:
+    pages = [p for p in site.rglob("*.html") if p.name != "index.html"]
+    pages = [page for page in pages if "_static" not in page.parts]
+    assert len(pages) >= 2 * (len(LESSONS) + 4)
+    other = {}
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        chinese = site / "zh" in page.parents
+        assert f'<html lang="{"zh-CN" if chinese else "en"}"' in text
+        (way,) = re.findall(r'class="btn btn-sm language" href="([^"]+)">', text)
+        other[page] = (page.parent / way).resolve()
+    assert all(other[other[page]] == page for page in pages)
 
 
 @pytest.mark.browser

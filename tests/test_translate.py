@@ -19,7 +19,8 @@ AWKWARD = 'A "quoted" $\\lambda$, 50% of it\n\n- `{x}`\\n\n  100 %(d)s 图像'
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
     """A course of two lessons, the first of them in Chinese."""
-    for path in ("README.md", "data/README.md", "pyproject.toml", "tools/site/conf.py"):
+    site = ("tools/site/conf.py", "tools/site/alt.json")
+    for path in ("README.md", "data/README.md", "pyproject.toml", *site):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
     exercises = "d2lext/course/exercises"

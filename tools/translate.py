@@ -57,6 +57,8 @@ def sources(root: Path = ROOT) -> dict[str, Messages]:
     exercises = sorted((root / "d2lext/course/exercises").glob("*.py"))
     found["exercises"] = dict(text for path in exercises for text in _words(path))
     found["site"] = dict(_words(root / "tools/site/conf.py"))
+    for lesson, texts in _read(root / "tools/site/alt.json").items():
+        found["site"] |= {f"{lesson}.{cell}": text for cell, text in texts.items()}
     return found
 
 
