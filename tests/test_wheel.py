@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
 
 import d2lext.__main__ as commands
 from d2lext import places
@@ -49,8 +50,9 @@ assert after.partition("src=")[2] != before.partition("src=")[2]
 
 
 def uv(*args: str | Path) -> str:
+    """Not in the clone: `override-dependencies` there would replace versions."""
     command = [sys.executable, "-m", "uv", *map(str, args)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT.anchor, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -93,6 +95,9 @@ def python(request, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     uv("venv", "--clear", "--seed", "--python", sys.executable, folder)
     uv("pip", "install", "--python", python, *THERE[request.param])
     before = uv("pip", "freeze", "--python", python).splitlines()
+    has = {r.name: r.specifier for r in map(Requirement, before)}
+    for r in map(Requirement, THERE[request.param]):
+        assert str(has[r.name]).removeprefix("==") in r.specifier, r
     uv("pip", "install", "--python", python, wheel)
     after = uv("pip", "freeze", "--python", python).splitlines()
     assert [line for line in after if "d2lext" not in line] == before
