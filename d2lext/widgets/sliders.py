@@ -61,15 +61,27 @@ def explore(draw: Callable, img: object = None, /, **controls: object) -> "Explo
     return Explorer(draw, img, controls, **OPTIONS | options)
 
 
-class Explorer(widgets.VBox):
+class Stored(widgets.VBox):
+    """A widget that leaves `jpeg`, base64, and `text` to a page without a kernel."""
+
+    _ipython_display_ = None  # ipywidgets 7 would not ask for the bundle below
+
+    def _repr_mimebundle_(self, **kwargs) -> dict[str, object]:
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {
+            "application/vnd.jupyter.widget-view+json": view,
+            "image/jpeg": self.jpeg,
+            "text/plain": self.text,
+        }
+
+
+class Explorer(Stored):
     """The widget that `explore` returns: controls, buttons, and the contact sheet.
 
     `controls` maps each parameter to its widget, `values` to its current value; `seed`
     is the seed's widget; `code` is the line that makes the current setting; `sheet` is
     the PIL image shown.
     """
-
-    _ipython_display_ = None  # ipywidgets 7 would not ask for the bundle below
 
     def __init__(self, draw, img, controls, num_rows, num_cols, tile, seed):
         self._cols = expect.integer("num_cols", num_cols)
@@ -80,7 +92,7 @@ class Explorer(widgets.VBox):
         self._img = self._start_img = None if img is None else sheet.opened(img)
         parameters = _parameters(draw, controls)
         self.controls = {
-            name: _control(name, spec, parameters.get(name))
+            name: control(name, spec, parameters.get(name))
             for name, spec in controls.items()
         }
         self._start = {name: c.value for name, c in self.controls.items()}
@@ -186,7 +198,7 @@ class Explorer(widgets.VBox):
             self.sheet = sheet.contact_sheet(
                 self._images(), self._cols, self._tile, frame=self._img is not None
             )
-            self._jpeg = sheet.jpeg(self.sheet)
+            self.jpeg = sheet.jpeg(self.sheet)
             self._output.value = self._html()
 
     @contextlib.contextmanager
@@ -214,19 +226,14 @@ class Explorer(widgets.VBox):
             f'<img class="d2lext-sheet" style="max-width: 100%; height: auto" '
             f'alt="{first} by {code}, seed {self.seed.value}" '
             f'width="{self.sheet.width}" height="{self.sheet.height}" '
-            f'src="data:image/jpeg;base64,{self._jpeg}">'
+            f'src="data:image/jpeg;base64,{self.jpeg}">'
             '<pre class="d2lext-code" title="Click to select the line" '
             f'style="user-select: all; white-space: pre-wrap">{code}</pre>{note}'
         )
 
-    def _repr_mimebundle_(self, **kwargs) -> dict[str, object]:
-        # Pages without a kernel show the JPEG.
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        return {
-            "application/vnd.jupyter.widget-view+json": view,
-            "image/jpeg": self._jpeg,
-            "text/plain": f"{self.code}  # seed {self.seed.value}",
-        }
+    @property
+    def text(self) -> str:
+        return f"{self.code}  # seed {self.seed.value}"
 
 
 @contextlib.contextmanager
@@ -292,7 +299,8 @@ def _naming(argument: str) -> Iterator[None]:
         raise TypeError(f"{argument}: {error}") from None
 
 
-def _control(name: str, spec: object, parameter: object) -> widgets.Widget:
+def control(name: str, spec: object, parameter: object = None) -> widgets.Widget:
+    """The widget for a parameter; spec as for `explore`, parameter of its function."""
     look = {
         "description": name,
         TIP: name,

@@ -11,64 +11,60 @@ from collections.abc import Callable
 from d2lext.runs import VARIABLE, curves
 from d2lext.train import Config, train
 
+SPAWN = multiprocessing.get_context("spawn")
 
-def _work(pipe) -> None:
+
+def _work(pipe, stop) -> None:
     """In the worker: train each setting that arrives, until the kernel exits."""
-    interrupted = threading.Event()  # the kernel's interrupt arrives here, too
-    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    os.environ[VARIABLE] = ""  # the kernel keeps the runs
+    # The kernel's interrupt arrives here, too.
+    signal.signal(signal.SIGINT, lambda *_: setattr(stop, "value", True))
     points = []
 
     def watch(point) -> None:
         points.append(point)
         pipe.send(("epoch", None))
-        if interrupted.is_set() or pipe.poll():
+        if stop.value:
             raise KeyboardInterrupt
 
     with contextlib.suppress(EOFError, OSError):
-        while True:
-            if (message := pipe.recv()) == "stop":  # it came too late
-                continue
-            config, os.environ[VARIABLE] = message
-            interrupted.clear(), points.clear()
+        while config := pipe.recv():
+            points.clear()
             try:
-                result = "done", train(config, root="sample", watch=watch).run
+                pipe.send(("done", train(config, root="sample", watch=watch).run))
             except KeyboardInterrupt:
                 run = {"data": "sample"} | curves(points) | dataclasses.asdict(config)
-                result = "stopped", run
+                pipe.send(("stopped", run))
             except Exception as error:
-                result = "failed", f"{type(error).__name__}: {error}"
-            pipe.send(result)
+                pipe.send(("failed", f"{type(error).__name__}: {error}"))
 
 
 class Worker:
     """The training process that all benches share; started when needed, then kept."""
 
     def __init__(self) -> None:
-        self.process, self.pipe, self._turn = None, None, threading.Lock()
+        self.process, self._turn = None, threading.Lock()
+        self.stop = SPAWN.Value("b", False, lock=False)  # after the current epoch
 
-    def train(self, config: Config, record: str, watch: Callable) -> tuple:
-        """Return ("done" or "stopped", run) or ("failed", words). record: the file."""
+    def train(self, config: Config, watch: Callable[[], None]) -> tuple:
+        """Return ("done" or "stopped", run) or ("failed", words); watch each epoch."""
         with self._turn:
+            if self.process is None or not self.process.is_alive():
+                self._pipe, end = SPAWN.Pipe()
+                args = (end, self.stop)
+                self.process = SPAWN.Process(target=_work, args=args, daemon=True)
+                self.process.start()
+                end.close()
+            self.stop.value = False
             try:
-                if self.process is None or not self.process.is_alive():
-                    spawn = multiprocessing.get_context("spawn")
-                    self.pipe, end = spawn.Pipe()
-                    self.process = spawn.Process(target=_work, args=(end,), daemon=True)
-                    self.process.start()
-                    end.close()
-                self.pipe.send((config, record))
-                while (message := self.pipe.recv())[0] == "epoch":
+                self._pipe.send(config)
+                while (message := self._pipe.recv())[0] == "epoch":
                     watch()
                 return message
             except (EOFError, OSError):
                 self.process.join(5)
                 words = f"the training process ended, code {self.process.exitcode}"
                 return "failed", f"{words}; the next try starts a new one"
-
-    def stop(self) -> None:
-        """Stop after the current epoch."""
-        with contextlib.suppress(OSError):
-            self.pipe.send("stop")
 
 
 WORKER = Worker()

@@ -236,8 +236,14 @@ def test_the_bench_by_keyboard_alone(browser, server, tmp_path) -> None:
         cell.get_by_role("button", name="Train").focus()
         page.keyboard.press("Enter")
         expect(cell.get_by_role("button", name="Stop")).to_be_enabled()
+        # The kernel, which answers a slider, is free while the bench trains.
+        slider = cell.get_by_role("slider").nth(1)
+        for key, padding in (("ArrowLeft", 2), ("ArrowRight", 3)):
+            slider.press(key)
+            expect(image).to_have_attribute("alt", re.compile(f"flip.crop{padding},"))
+        expect(cell.get_by_role("button", name="Stop")).to_be_enabled()
         expect(said).to_contain_text("1: flip+crop3:")
-        cell.get_by_role("button", name="Add a seed").focus()
+        cell.get_by_role("button", name="Train").focus()
         page.keyboard.press("Enter")
         expect(said).to_contain_text("2 seeds")
         cell.get_by_role("button", name="Reveal").focus()
