@@ -92,7 +92,7 @@ class Explorer(Stored):
         self._img = self._start_img = None if img is None else sheet.opened(img)
         parameters = _parameters(draw, controls)
         self.controls = {
-            name: control(name, spec, parameters.get(name))
+            name: make_control(name, spec, parameters.get(name))
             for name, spec in controls.items()
         }
         self._start = {name: c.value for name, c in self.controls.items()}
@@ -299,7 +299,7 @@ def _naming(argument: str) -> Iterator[None]:
         raise TypeError(f"{argument}: {error}") from None
 
 
-def control(name: str, spec: object, parameter: object = None) -> widgets.Widget:
+def make_control(name: str, spec: object, parameter: object = None) -> widgets.Widget:
     """The widget for a parameter; spec as for `explore`, parameter of its function."""
     look = {
         "description": name,

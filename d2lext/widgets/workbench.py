@@ -25,7 +25,7 @@ from d2lext.images import read_sample
 from d2lext.runs import final, read_runs, record_run
 from d2lext.train import Config
 from d2lext.widgets import sheet
-from d2lext.widgets.sliders import Stored, control, seeded
+from d2lext.widgets.sliders import Stored, make_control, seeded
 from d2lext.widgets.worker import WORKER
 
 NUM_VAL = 1000  # all of the sample
@@ -80,8 +80,10 @@ def half_width(accs: list[float], n: int) -> float:
 
 def _row(part: str) -> widgets.HBox:
     """A checkbox for the part, and a slider for each of its numbers."""
-    row = [control(part, part == "flip")]
-    row += [control(f"{part}: {name}", ends) for name, ends in CONTROLS[part].items()]
+    row = [make_control(part, part == "flip")]
+    row += [
+        make_control(f"{part}: {name}", ends) for name, ends in CONTROLS[part].items()
+    ]
     for child in row:
         child.layout.width = "320px"
     return widgets.HBox(row, layout={"flex_flow": "row wrap"})
