@@ -190,3 +190,18 @@ def test_commands_hand_over(capsys) -> None:
         with pytest.raises(SystemExit) as stopped:
             commands.main([command, "--help"])
         assert stopped.value.code == 0 and "usage: " in capsys.readouterr().out
+
+
+def test_lab_opens_the_lessons_of_a_language(monkeypatch, tmp_path: Path) -> None:
+    """JupyterLab gets the first lesson, and all other arguments."""
+    (tmp_path / "zh").mkdir()
+    for name in ("02_b", "01_a", "zh/02_b", "zh/01_a"):
+        (tmp_path / f"{name}.ipynb").touch()
+    called = []
+    monkeypatch.setattr(commands, "copy_lessons", lambda folder: None)
+    monkeypatch.setattr(subprocess, "call", lambda args, env: called.append(args))
+    commands.lab([str(tmp_path), "--no-browser"])
+    commands.lab(["--zh", str(tmp_path)])
+    english, chinese = called
+    assert english[-2:] == ["--no-browser", str(tmp_path / "01_a.ipynb")]
+    assert chinese[-1] == str(tmp_path / "zh/01_a.ipynb") and "--zh" not in chinese

@@ -96,6 +96,23 @@ def test_other_lessons_run(browser, server, path: Path) -> None:
         assert not lesson.problems
 
 
+@pytest.mark.slow
+def test_a_chinese_lesson_runs(browser, server) -> None:
+    """Its check says in Chinese what is stored, also of a new answer."""
+    path = NOTEBOOKS / "zh/01_flip.ipynb"
+    if not path.exists():
+        pytest.skip("there is no Chinese edition yet")
+    cells = {cell.id: cell for cell in nbformat.read(path, 4).cells}
+    stored = cells["check-1-1"].outputs[0].data["text/plain"]
+    with opened(browser, server, path) as lesson:
+        lesson.run_all()
+        check_run(lesson)
+        expect(lesson.said("check-1-1")).to_have_text(stored)
+        lesson.write("answer-1-1", "def my_flip(X):\n    return X.flip(2)")
+        lesson.run("answer-1-1", "check-1-1")
+        expect(lesson.said("check-1-1")).to_have_text(re.compile("[\u4e00-\u9fff]{5}"))
+
+
 def move_everything(explorer: Explorer) -> None:
     """Each handle by the keyboard, single ones by the mouse too, and each menu."""
     start = explorer.code.inner_text()
