@@ -1,10 +1,7 @@
 import json
 import os
-import subprocess
-import sys
 
 import pytest
-import torch
 
 from d2lext import runs as module
 from d2lext.images import DATA
@@ -16,7 +13,6 @@ from d2lext.runs import (
     curves,
     final,
     grouped,
-    hardware,
     mean_sd,
     read_runs,
     record_run,
@@ -72,16 +68,6 @@ def test_a_line_that_is_no_run_is_left_out(file, capsys) -> None:
     assert "line 2: not a run" in capsys.readouterr().err
 
 
-def test_lines_of_many_processes_do_not_mix(file) -> None:
-    program = (
-        "from d2lext.runs import record_run\n"
-        "for i in range(50): record_run({'words': 'x' * 5000})"
-    )
-    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
-    assert [len(run["words"]) for run in read_runs()] == [5000] * 150
-
-
 def test_curves_are_the_ends_of_epochs() -> None:
     points = [
         (0.5, 2, 0.1, None, 5, 1),
@@ -92,12 +78,6 @@ def test_curves_are_the_ends_of_epochs() -> None:
     assert run["loss"] == [1] and run["train_acc"] == [0.2] and run["test_acc"] == [0.3]
     assert run["examples"] == 10 and run["seconds"] == 2
     assert curves(History())["test_acc"] == []
-
-
-def test_hardware_is_ready_for_json() -> None:
-    found = hardware(torch.device("cpu"))
-    assert json.loads(json.dumps(found)) == found
-    assert found["torch"] == torch.__version__ and found["device"].startswith("cpu: ")
 
 
 # Runs that a command collects
