@@ -60,20 +60,16 @@ def train_steps(net: nn.Module, rank: int | None, **how) -> list[torch.Tensor]:
     return gradients
 
 
-def train_whole(net: nn.Module, epochs: int = 2) -> tuple[list, list[int]]:
-    """The points of a run over all processes, and the examples this one saw."""
+def train_whole(net: nn.Module, epochs: int = 2) -> list[tuple]:
+    """The points of a run over all processes."""
     X, y = make_data(N)
     batches = ShardedBatches(N, BATCH, seed=3)
-    seen = []
-    for epoch in range(epochs):
-        batches.set_epoch(epoch)
-        seen.append([i for batch in batches for i in batch])
     train_iter = DataLoader(TensorDataset(X, y), batch_sampler=batches)
     test = ShardedBatches(N, BATCH, shuffle=False)
     test_iter = DataLoader(TensorDataset(X, y.roll(1)), batch_sampler=test)
     trainer = torch.optim.SGD(net.parameters(), lr=0.05)
     points = train_ch13(net, train_iter, test_iter, LOSS, trainer, epochs)
-    return [tuple(point[:5]) for point in points], seen
+    return [tuple(point[:5]) for point in points]
 
 
 def train_alone(net: nn.Module) -> tuple[str, torch.Tensor]:
@@ -114,13 +110,11 @@ def main() -> None:
     rank = dist.get_rank()
     net = DistributedDataParallel(make_net())
     gradients = train_steps(net, rank)
-    points, seen = train_whole(DistributedDataParallel(make_net()))
     compiled = torch.compile(DistributedDataParallel(make_net()), backend="eager")
     saved = {
         "weights": flat(net),
         "gradients": gradients,
-        "points": points,
-        "seen": seen,
+        "points": train_whole(DistributedDataParallel(make_net())),
         "compiled": train_steps(compiled, rank),
         "alone": train_alone(make_net()),
         "accuracies": evaluate_alone(rank),
