@@ -439,14 +439,6 @@ def test_of_several_downloads_at_once_one_does_the_work(root, server):
     assert len(server.asked) == 4  # one, broken off three times
 
 
-def test_no_server_is_named_and_what_came_is_kept(root, official):
-    (part := root / f"{NAME}.part").write_bytes(b"some")
-    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1.*try again to go on"):
-        read_cifar10(True, root, download=True)
-    assert part.read_bytes() == b"some"
-    assert read_cifar10(True, root).source.kind == "sample"
-
-
 @pytest.mark.parametrize("left", [b"", b"from another server" * 9])
 def test_a_download_of_something_else_is_deleted(root, server, left):
     server.data = b"<html>log in to the hotel's network</html>"
