@@ -60,15 +60,18 @@ def test_lam_is_a_weight_for_every_alpha(alpha) -> None:
     assert draws.isfinite().all() and draws.min() >= 0 and draws.max() <= 1
 
 
-# Mixing
-
-
 @MIXES
 @BOTH
-def test_alpha_0_changes_nothing(mix, per_example) -> None:
-    mixed, y_a, _, lam = mix(X, Y, 0, per_example)
-    assert torch.equal(mixed, X) and torch.equal(y_a, Y)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_alpha_0_changes_nothing_and_no_alpha_the_dtype(mix, per_example, dtype):
+    x = X.to(dtype)
+    mixed, y_a, _, lam = mix(x, Y, 0, per_example)
+    assert torch.equal(mixed, x) and torch.equal(y_a, Y)
     assert torch.as_tensor(lam).eq(1).all()
+    assert mixed.dtype == mix(x, Y, 1.0, per_example)[0].dtype == dtype
+
+
+# Mixing
 
 
 @MIXES
@@ -164,13 +167,6 @@ def test_cutmix_draws_the_papers_rectangles() -> None:
     assert found.keys() == expected.keys()
     for area, part in expected.items():
         assert abs(found[area] - part) < 5 * math.sqrt(part / n)
-
-
-@MIXES
-@BOTH
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_mixing_keeps_dtype(mix, per_example, dtype) -> None:
-    assert mix(X.to(dtype), Y, 1.0, per_example)[0].dtype == dtype
 
 
 @MIXES
