@@ -13,19 +13,11 @@ import d2lext
 LIGHT = """
 import json, sys
 if sys.argv[1] == "without":
-    import importlib.abc
-    class Hide(importlib.abc.MetaPathFinder):
-        def find_spec(self, name, *args):
-            if name.partition(".")[0] == "d2l":
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    import importlib.util
-    found = importlib.util.find_spec
-    importlib.util.find_spec = lambda name, *a: None if name == "d2l" else found(name)
-    sys.meta_path.insert(0, Hide())
+    sys.modules["d2l"] = None
 told = {}
 def tell(name, value):
-    heavy = {"torch", "d2l", "d2l.torch", "matplotlib"} & set(sys.modules)
-    told[name] = value, sorted(heavy)
+    heavy = ("torch", "d2l", "d2l.torch", "matplotlib")
+    told[name] = value, [name for name in heavy if sys.modules.get(name)]
 import d2lext as d2l
 tell("import", [name for name in vars(d2l) if name[0] != "_"])
 tell("dir", dir(d2l))
