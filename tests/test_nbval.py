@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageChops
 
 from d2lext.images import data_path
+from d2lext.widgets.sheet import contact_sheet
 from tests.image_outputs import Picture, difference
 from tools.execute import execute
 
@@ -190,14 +191,6 @@ def test_slow_and_browser_tests(results, course: Path) -> None:
 # What is the same picture, and what is not.
 
 
-def tiles(*imgs: Image.Image) -> Image.Image:
-    """Eight tiles in two rows, as a lesson shows draws."""
-    sheet = Image.new("RGB", (4 * 126 + 6, 2 * 102 + 6), "white")
-    for i, img in enumerate(imgs):
-        sheet.paste(img.resize((120, 96)), (6 + i % 4 * 126, 6 + i // 4 * 102))
-    return sheet
-
-
 def crops(seed: int) -> list[Image.Image]:
     cat = Image.open(data_path("cat.jpg"))
     corners = np.random.default_rng(seed).integers(0, 150, (8, 2))
@@ -227,7 +220,7 @@ def checkered(img: Image.Image) -> Image.Image:
     return Image.fromarray((X + 40 * sign).astype(np.uint8))
 
 
-SHEET = tiles(*crops(0))
+SHEET = contact_sheet(crops(0), 4, 120)  # as a lesson shows draws
 PICTURES = {"sheet": SHEET, "plot": plot(), "small": crops(0)[0].resize((75, 60))}
 CHANGES = {
     "blank": lambda img: Image.new("RGB", img.size, "white"),
@@ -265,7 +258,7 @@ def test_one_tile_of_eight_or_one_point_of_a_plot() -> None:
     same = crops(0)
     darker = same[5].point(lambda x: 0.85 * x)
     for tile in (crops(1)[5], same[4], darker):
-        other = tiles(*same[:5], tile, *same[6:])
+        other = contact_sheet([*same[:5], tile, *same[6:]], 4, 120)
         assert Picture(encoded(SHEET)) != Picture(encoded(other))
     assert Picture(encoded(plot())) != Picture(encoded(plot(last=2.8)))
 
