@@ -292,10 +292,11 @@ def unfinished_merge(clone: Path, monkeypatch) -> None:
 def test_an_update_that_cannot_be_touches_nothing(clone, monkeypatch, state, words):
     state(clone, monkeypatch)
     path = clone / "notebooks/01_a.ipynb"
-    before = answered(path)
+    before = answered(path), answers._git(clone, "status", "--porcelain")
     with pytest.raises((ValueError, KeyboardInterrupt), match=words):
         update(clone)
-    assert path.read_bytes() == before
+    after = path.read_bytes(), answers._git(clone, "status", "--porcelain")
+    assert after == before
 
 
 def test_student_copies_have_no_solutions(course) -> None:
