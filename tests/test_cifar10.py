@@ -147,7 +147,7 @@ def test_a_mistake_in_a_transform_or_a_sampler_is_shown_as_it_is():
         list(loader)
     loader = d2l.load_cifar10(True, FLIP, 8, num_workers=1)
     loader.batch_sampler.sampler = sampler()
-    with pytest.raises(TypeError, match="a mistake in a sampler"):
+    with pytest.raises(TypeError, match=r"^a mistake in a sampler"):
         list(loader)  # the first indices are asked for where workers start
 
 
