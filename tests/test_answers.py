@@ -292,10 +292,10 @@ def unfinished_merge(clone: Path, monkeypatch) -> None:
 def test_an_update_that_cannot_be_touches_nothing(clone, monkeypatch, state, words):
     state(clone, monkeypatch)
     path = clone / "notebooks/01_a.ipynb"
-    before = answered(path), answers._git(clone, "status", "--porcelain")
+    before = answered(path), answers._git(clone, "status", "-s", "-uno")
     with pytest.raises((ValueError, KeyboardInterrupt), match=words):
         update(clone)
-    after = path.read_bytes(), answers._git(clone, "status", "--porcelain")
+    after = path.read_bytes(), answers._git(clone, "status", "-s", "-uno")
     assert after == before
 
 
