@@ -1,4 +1,4 @@
-"""Put the data and the lessons, which lie beside the package, into a wheel of it."""
+"""Put the data and the lessons, which lie beside the package, into its wheel."""
 
 import shutil
 from pathlib import Path

@@ -83,7 +83,7 @@ TEST = Conditions(
 SPLITS = {  # conditions, images, columns; the place in this list is the seed
     "train": (TRAIN, 2000, 40),
     "test": (TEST, 1000, 25),
-    "val": (TEST, 1000, 25),  # to choose a policy by, so that the test set is not
+    "val": (TEST, 1000, 25),  # for choosing a policy, so that the test set stays unused
 }
 SIDE = 32
 SCALE = 2  # drawn at twice the size, then halved, for smooth edges

@@ -1,7 +1,7 @@
-"""A pytest plugin: nbval compares pictures too, by what they show.
+"""A pytest plugin: nbval compares images, too, by what they show.
 
 nbval leaves PNG and JPEG outputs out of its comparison. Its hook for preparing an
-output, `sanitize`, turns them into a `Picture` here, which knows when it is equal.
+output, `sanitize`, turns them into an `ImageOutput` here, which knows when it is equal.
 """
 
 import base64
@@ -15,29 +15,29 @@ from PIL import Image
 TYPES = ("image/png", "image/jpeg")
 SIGNATURES = ("iVBORw0KGgo", "/9j/")  # how a PNG and a JPEG begin in base64
 
-# Differences in colour, of 255. Tried on the pictures of lessons 01 to 03: JPEG at
+# Differences in colour, of 255. Tried on the images of lessons 01 to 03: JPEG at
 # quality 80 changes a mean by up to 4.3 and a patch of 8 x 8 pixels by up to 13.6. A
-# tile 10% darker, or a picture moved by one pixel, changes some patch by at least 26.
+# tile 10% darker, or an image moved by one pixel, changes some patch by at least 26.
 PATCH = 8
 MEAN_LIMIT = 6
 PATCH_LIMIT = 20
 
 
-class Picture(str):
-    """A picture in base64, compared by content; as text, what nbval prints of it."""
+class ImageOutput(str):
+    """An image in base64, compared by content; as text, what nbval prints of it."""
 
     pixels: np.ndarray | None
 
-    def __new__(cls, encoded: str) -> "Picture":
+    def __new__(cls, encoded: str) -> "ImageOutput":
         try:
             pixels = _decoded(encoded)
         except (OSError, SyntaxError, ValueError) as error:
-            self = super().__new__(cls, f"no picture: {error}")
+            self = super().__new__(cls, f"no image: {error}")
             self.pixels = None
             return self
         height, width = pixels.shape[:2]
         color = ", ".join(f"{c:.0f}" for c in pixels.mean(axis=(0, 1)))
-        text = f"picture of {width} x {height}, mean colour ({color})"
+        text = f"an image of {width} x {height}, mean colour ({color})"
         self = super().__new__(cls, text)
         self.pixels = pixels
         return self
@@ -61,20 +61,20 @@ def _decoded(encoded: str) -> np.ndarray:
 
 
 def difference(stored: object, new: object) -> str | None:
-    """In words, how two pictures differ; None if they show the same."""
+    """In words, how two images differ; None if they show the same."""
     for name, value in (("stored", stored), ("new", new)):
-        if not isinstance(value, Picture) or value.pixels is None:
-            shown = value if isinstance(value, Picture) else "something else"
-            return f"the {name} output is no picture ({shown})"
+        if not isinstance(value, ImageOutput) or value.pixels is None:
+            shown = value if isinstance(value, ImageOutput) else "something else"
+            return f"the {name} output is no image ({shown})"
     X, Y = stored.pixels, new.pixels
     if X.shape != Y.shape:
-        return f"another size: stored is a {stored}, new a {new}"
+        return f"another size: stored is {stored}, new {new}"
     D = X - Y
     mean, patch = abs(D).mean(), _largest_patch(D)
     if mean <= MEAN_LIMIT and patch <= PATCH_LIMIT:
         return None
     return (
-        f"stored is a {stored}, new a {new}; they differ by {mean:.1f} of 255 on "
+        f"stored is {stored}, new {new}; they differ by {mean:.1f} of 255 on "
         f"average (limit {MEAN_LIMIT}), and by {patch:.0f} in the patch that differs "
         f"most (limit {PATCH_LIMIT})"
     )
@@ -96,13 +96,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     )
     as_text = item.sanitize
     item.sanitize = lambda output: (
-        Picture(output)
+        ImageOutput(output)
         if isinstance(output, str) and output.startswith(SIGNATURES)
         else as_text(output)
     )
 
 
 def pytest_assertrepr_compare(left: object, right: object) -> list[str] | None:
-    if isinstance(left, Picture) or isinstance(right, Picture):
-        return [difference(left, right) or "the pictures show the same"]
+    if isinstance(left, ImageOutput) or isinstance(right, ImageOutput):
+        return [difference(left, right) or "the images show the same"]
     return None

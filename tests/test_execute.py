@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from d2lext.images import data_path
-from tests.image_outputs import Picture, difference
+from tests.image_outputs import ImageOutput, difference
 from tests.test_nbval import encoded
 from tools import execute
 
@@ -58,10 +58,10 @@ def test_figures_are_stored_lighter() -> None:
     for i in range(8):  # with and without colours that a palette would drop
         figure.paste(v2.functional.adjust_hue(cat, i / 8 - 0.5), (i % 4 * 170, 10))
         for img in (figure, cat):
-            stored = Picture(execute.lighter(before := encoded(img)))
-            assert difference(Picture(before), stored) is None
+            stored = ImageOutput(execute.lighter(before := encoded(img)))
+            assert difference(ImageOutput(before), stored) is None
             assert len(execute.lighter(before)) < len(before) / 2
         again = execute.lighter(execute.lighter(before))
         assert again == execute.lighter(before)
-    white = Picture(execute.lighter(encoded(figure))).pixels[-1, -1]
+    white = ImageOutput(execute.lighter(encoded(figure))).pixels[-1, -1]
     assert white.tolist() == [255, 255, 255]

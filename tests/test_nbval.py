@@ -20,7 +20,7 @@ from PIL import Image, ImageChops
 
 from d2lext.images import data_path
 from d2lext.widgets.sheet import contact_sheet
-from tests.image_outputs import Picture, difference
+from tests.image_outputs import ImageOutput, difference
 from tools.execute import execute
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,9 +76,9 @@ def encoded(img: Image.Image, kind: str = "PNG", **options: object) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def white(picture: str, kind: str) -> str:
-    """A blank picture of the same size."""
-    with Image.open(io.BytesIO(base64.b64decode(picture))) as img:
+def white(image: str, kind: str) -> str:
+    """A blank image of the same size."""
+    with Image.open(io.BytesIO(base64.b64decode(image))) as img:
         return encoded(Image.new("RGB", img.size, "white"), kind)
 
 
@@ -161,9 +161,9 @@ def test_what_is_not_broken_passes(results) -> None:
     ("cell", "why"),
     [
         ("text", "value 4"),
-        ("blanked", "mean colour (255, 255, 255), new a picture of 120 x 96"),
+        ("blanked", "mean colour (255, 255, 255), new an image of 120 x 96"),
         ("swapped", "of 255 on average (limit 6)"),
-        ("garbled", "the stored output is no picture"),
+        ("garbled", "the stored output is no image"),
         ("removed", "image/png"),
         ("doubled", "dissimilar number of outputs"),
         ("sheet", "mean colour (255, 255, 255)"),
@@ -188,7 +188,7 @@ def test_slow_and_browser_tests(results, course: Path) -> None:
     assert state != "skipped" and "no browser found" in words
 
 
-# What is the same picture, and what is not.
+# What is the same image, and what is not.
 
 
 def crops(seed: int) -> list[Image.Image]:
@@ -221,7 +221,7 @@ def checkered(img: Image.Image) -> Image.Image:
 
 
 SHEET = contact_sheet(crops(0), 4, 120)  # as a lesson shows draws
-PICTURES = {"sheet": SHEET, "plot": plot(), "small": crops(0)[0].resize((75, 60))}
+IMAGES = {"sheet": SHEET, "plot": plot(), "small": crops(0)[0].resize((75, 60))}
 CHANGES = {
     "blank": lambda img: Image.new("RGB", img.size, "white"),
     "black": lambda img: Image.new("RGB", img.size),
@@ -233,24 +233,24 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_the_same_picture(name: str) -> None:
-    stored = Picture(encoded(PICTURES[name]))
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_same_image(name: str) -> None:
+    stored = ImageOutput(encoded(IMAGES[name]))
     for new in (
-        encoded(PICTURES[name], "JPEG", quality=80),
-        encoded(PICTURES[name].convert("RGBA")),
-        encoded(noisy(PICTURES[name])),
-        encoded(PICTURES[name]) + "\n",
+        encoded(IMAGES[name], "JPEG", quality=80),
+        encoded(IMAGES[name].convert("RGBA")),
+        encoded(noisy(IMAGES[name])),
+        encoded(IMAGES[name]) + "\n",
     ):
-        assert difference(stored, Picture(new)) is None
-        assert stored == Picture(new) and (stored != Picture(new)) is False
+        assert difference(stored, ImageOutput(new)) is None
+        assert stored == ImageOutput(new) and (stored != ImageOutput(new)) is False
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_picture(change: str) -> None:
-    for picture in PICTURES.values():
-        stored = Picture(encoded(picture))
-        new = Picture(encoded(CHANGES[change](picture)))
+def test_another_image(change: str) -> None:
+    for image in IMAGES.values():
+        stored = ImageOutput(encoded(image))
+        new = ImageOutput(encoded(CHANGES[change](image)))
         assert stored != new and new != stored and (stored == new) is False
 
 
@@ -259,24 +259,24 @@ def test_one_tile_of_eight_or_one_point_of_a_plot() -> None:
     darker = same[5].point(lambda x: 0.85 * x)
     for tile in (crops(1)[5], same[4], darker):
         other = contact_sheet([*same[:5], tile, *same[6:]], 4, 120)
-        assert Picture(encoded(SHEET)) != Picture(encoded(other))
-    assert Picture(encoded(plot())) != Picture(encoded(plot(last=2.8)))
+        assert ImageOutput(encoded(SHEET)) != ImageOutput(encoded(other))
+    assert ImageOutput(encoded(plot())) != ImageOutput(encoded(plot(last=2.8)))
 
 
 def test_words_give_sizes_and_difference() -> None:
     white, black, smaller = (
-        Picture(encoded(Image.new("RGB", size, color)))
+        ImageOutput(encoded(Image.new("RGB", size, color)))
         for size, color in (((30, 20), "white"), ((30, 20), 0), ((20, 20), "white"))
     )
     words = difference(white, black)
     assert "30 x 20" in words and "255.0 of 255" in words
     words = difference(white, smaller)
     assert "another size" in words and "20 x 20" in words
-    clear = Picture(encoded(Image.new("RGBA", (30, 20), (0, 0, 0, 0))))
+    clear = ImageOutput(encoded(Image.new("RGBA", (30, 20), (0, 0, 0, 0))))
     assert clear == white and clear != black  # what is transparent is seen on white
 
 
 @pytest.mark.parametrize("garbage", ["", "iVBORw0KGgo", "/9j/4AAQ", "no base64"])
 def test_what_cannot_be_decoded_differs_even_from_itself(garbage: str) -> None:
-    assert Picture(garbage) != Picture(garbage)
-    assert "no picture" in difference(Picture(garbage), Picture(encoded(SHEET)))
+    assert ImageOutput(garbage) != ImageOutput(garbage)
+    assert "no image" in difference(ImageOutput(garbage), ImageOutput(encoded(SHEET)))

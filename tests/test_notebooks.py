@@ -237,7 +237,7 @@ def _trains(cell: nbformat.NotebookNode) -> bool:
 
 PROSE = """# 7 A title
 
-See [the picture](picture.png), [a part](08_next.ipynb#part), [above](#above),
+See [the image](image.png), [a part](08_next.ipynb#part), [above](#above),
 [far away](https://example.org/home/page), $\\lambda$ and `data/cat.jpg`.
 
 ## Summary
@@ -273,7 +273,7 @@ def lesson(tmp_path: Path) -> Lesson:
     cells.insert(5, nbformat.v4.new_markdown_cell("More.", id="more"))
     path = tmp_path / "07_title.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    (tmp_path / "picture.png").touch()
+    (tmp_path / "image.png").touch()
     (tmp_path / "08_next.ipynb").touch()
     return Lesson(path)
 
@@ -372,7 +372,7 @@ BROKEN = [
     (no_machine_paths, source("setup", "x = 1  # see /tmp/x")),
     (no_machine_paths, output("stream", text="/usr/lib/torch.py:3: UserWarning\n")),
     (no_machine_paths, shown("text/plain", "PosixPath('/Users/somebody')")),
-    (links_lead_somewhere, prose("picture.png", "drawing.png")),
+    (links_lead_somewhere, prose("image.png", "drawing.png")),
     (links_lead_somewhere, prose("08_next.ipynb#part", "09_next.ipynb#part")),
     (single_backslashes, prose("$\\lambda$", "$\\\\lambda$")),
     (headings, prose("# 7 A", "# 8 A")),

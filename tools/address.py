@@ -1,6 +1,6 @@
-"""Write where the course can be had from into the lessons and the README.
+"""Write the address of the course into the lessons and the README.
 
-`python -m tools.address` does it, as a part of `make notebooks`. The address is one
+`python -m tools.address` does so, as a part of `make notebooks`. The address is one
 constant, `address` below [tool.d2lext] in pyproject.toml: the repository's on GitHub,
 such as https://github.com/OWNER/NAME. While it is empty there are no links to Colab,
 Kaggle and Binder, and the first cell of a lesson asks for an address.
@@ -39,12 +39,12 @@ def address(root: Path = ROOT) -> str:
 
 
 def first_cell(address: str) -> str:
-    """What stands first in every lesson: it says what to do, and installs nothing."""
+    """The first cell of every lesson, which says what to do, and installs nothing."""
     return CELL.format(f"git+{address}" if address else "ADDRESS-OF-THE-COURSE")
 
 
 def launch(address: str, path: str) -> str:
-    """Links that open a notebook elsewhere, in Markdown; none without an address."""
+    """Markdown links that open a notebook elsewhere; none without an address."""
     repo = address.removeprefix("https://github.com/")
     links = (
         f"[{name}]({link.format(repo=repo, address=address, path=path)})"
@@ -54,7 +54,7 @@ def launch(address: str, path: str) -> str:
 
 
 def with_links(text: str, address: str, name: str = "README.md") -> str:
-    """A README with its line of links; without an address that line is empty."""
+    """A README with its line of links, which is empty without an address."""
     sentence, lesson = READMES.get(name, ("", ""))
     line = sentence.format(launch(address, lesson)) if address else ""
     return re.sub(f"({re.escape(BADGES)}).*", lambda match: match[1] + line, text)

@@ -2,7 +2,7 @@
 
 `python -m tools.collect` writes `d2lext/<topic>.py` from every
 `notebooks/NN_<topic>.ipynb` that saves something; `--check` writes nothing and fails
-when a module and its lesson disagree. The lesson is the source: nobody edits a
+when a module and its lesson disagree. The lesson is the source; do not edit a
 collected module.
 """
 
@@ -21,7 +21,7 @@ SAVE = "#@save"
 NOT_LIFTED = {"batch"}
 HEADER = '"""Collected from notebooks/'
 IMPORTS = ast.Import | ast.ImportFrom
-# What to do about what ruff finds in a module.
+# The remedy for each error that ruff may find in a module.
 WAYS = {
     "F403": "name what you import",
     "F811": "rename one",
@@ -30,7 +30,7 @@ WAYS = {
 
 
 class CollectError(Exception):
-    """A lesson cannot be collected: where it stands, and what is to be done."""
+    """A lesson cannot be collected; the message says where and what to do."""
 
     def __str__(self) -> str:
         return ": ".join(self.args)
@@ -61,7 +61,7 @@ def _read(where: str, slug: str, source: str) -> Cell:
     lines, imports, names, last = source.splitlines(), [], [], 0
     try:
         tree = ast.parse(source)
-        # Some errors, such as `await` outside a function, show only here.
+        # Only this finds some errors, such as `await` outside a function.
         compile(source, where, "exec", dont_inherit=True)
     except SyntaxError as error:
         line = lines[(error.lineno or 1) - 1].strip()
@@ -88,7 +88,7 @@ def _read(where: str, slug: str, source: str) -> Cell:
 
 
 def saved_cells(path: Path) -> list[Cell]:
-    """The cells of one notebook that begin with `#@save`, each one checked."""
+    """The cells of a notebook that begin with `#@save`, checked one by one."""
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError, TypeError) as error:
@@ -124,7 +124,7 @@ def _module(path: Path, cells: list[Cell]) -> str:
     imports = dict.fromkeys(line for cell in cells for line in cell.imports)
     marks = {f"# {path.name}: {cell.slug}": cell for cell in cells if cell.body}
     text = f"{HEADER}{path.name}, where it is explained.\n\nEdit the lesson, then run "
-    # Line for line as in the lesson, which is read more often than it is edited.
+    # Keep the lines of the lesson, which is read more often than edited.
     text += '`python -m tools.collect`.\n"""\n\n# fmt: off\n'
     text += "\n".join(imports) + "\n\n\n"
     blocks = (f"{mark}\n{cell.body}\n" for mark, cell in marks.items())
@@ -139,8 +139,10 @@ def _module(path: Path, cells: list[Cell]) -> str:
 
 
 def collected(notebooks: Path) -> dict[str, str]:
-    """The collected modules as they should be, file name -> text."""
-    if not notebooks.is_dir():  # no lessons would delete every collected module
+    """The text of each collected module, by its file name."""
+    if (
+        not notebooks.is_dir()
+    ):  # without lessons, every collected module would be deleted
         raise CollectError(f"there is no folder {str(notebooks)!r} of lessons")
     modules, lifted = {}, {}
     for path in sorted(notebooks.glob("*.ipynb")):

@@ -1,9 +1,9 @@
-"""Execute lessons from top to bottom and store them as the repository keeps them.
+"""Execute lessons from top to bottom, and store them in the repository's form.
 
-`python -m tools.execute` does all of them, `python -m tools.execute notebooks/01*`
-some. Stored: outputs and counts; not stored: widget state (GitHub refuses to show it),
-live widget views (a page without a kernel could not show them), times. Figures are
-stored in fewer colours. A lesson in which a cell fails is left as it was.
+`python -m tools.execute` executes all of them, `python -m tools.execute notebooks/01*`
+some. It stores outputs and counts, but no widget state (GitHub refuses to show it), no
+live widget views (a page without a kernel cannot show them), and no times. Figures are
+stored in fewer colours. If a cell fails, the lesson stays unchanged.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
     )
     # nbclient's stand-in for the Output widget can lose a reply and stall.
     client.comm_open_handlers.clear()
-    # Stored with the sample, whatever data and runs this machine has.
+    # Lessons are stored with the sample, whatever data and runs this machine has.
     client.execute(env=os.environ | {"D2LEXT_CIFAR10": "sample", "D2LEXT_RUNS": ""})
     nb.metadata.pop("widgets", None)
     # The version of Python would differ from machine to machine.
@@ -59,7 +59,7 @@ def lighter(png: str) -> str:
     8 x 8 pixels keeps its mean.
     """
     with Image.open(io.BytesIO(base64.b64decode(png))) as opened:
-        if opened.mode == "P":  # light already
+        if opened.mode == "P":  # small already
             return png
         img = opened.convert("RGB")
     small = img.quantize(method=Image.Quantize.FASTOCTREE)
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
             continue
         part = path.with_suffix(".part")
         nbformat.write(nb, part)
-        os.replace(part, path)  # a stop halfway leaves the old file, not half a file
+        os.replace(part, path)  # a stop halfway leaves the old file intact
         print(f"{path.name}: {time.perf_counter() - start:.0f} s")
     return int(failed > 0)
 

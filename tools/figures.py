@@ -1,7 +1,7 @@
 """Draw the diagrams of lessons 1 and 2 into data/figures: `python -m tools.figures`.
 
-Letters and numbers only: the lesson beside a diagram says what they are, in its own
-language. A lesson shows the file, and so keeps the diagram in a cell's output.
+They hold only letters and numbers, which the lesson explains in its own language. A
+lesson shows the file, so that a cell's output stores the diagram.
 """
 
 import json
@@ -19,7 +19,7 @@ from PIL import Image
 from d2lext.images import data_path
 
 ROOT = Path(__file__).resolve().parent.parent
-WIDTH = 4.8  # inches, so that letters are still 10 pixels high on a phone
+WIDTH = 4.8  # inches: letters are 10 pixels high even on a phone
 POLICIES = ("none", "flip", "all")
 INK, ACCENT, FILL = "#22303c", "#d55e00", "#e8eef4"
 FIGURES: dict[str, Callable[[], plt.Figure]] = {}
@@ -31,14 +31,14 @@ def figure(draw: Callable[[], plt.Figure]) -> Callable[[], plt.Figure]:
 
 
 def accuracies(file: str, policy: str) -> list[float]:
-    """The test accuracies after the last epoch, in percent, one a seed."""
+    """The test accuracies after the last epoch, in percent, one per seed."""
     runs = json.loads((data_path("results") / file).read_text(encoding="utf-8"))["runs"]
     return [100 * run["test_acc"][-1] for run in runs if run["policy"] == policy]
 
 
 @figure
 def gain() -> plt.Figure:
-    """Test accuracy by policy: every seed a dot, the mean a line and a number."""
+    """Test accuracy by policy: a dot for each seed, the mean as line and number."""
     size = (WIDTH, 2.9)
     made, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
     files = ("sample_policies.json", "cifar10_5000.json")
@@ -146,7 +146,7 @@ def resized_crop() -> plt.Figure:
 def main(folder: Path = ROOT / "data/figures") -> None:
     folder.mkdir(exist_ok=True)
     for name, draw in FIGURES.items():
-        # Without the date and versions, so that the same drawing is the same file.
+        # No date and versions, so that equal drawings make equal files.
         draw().savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
         plt.close("all")
 

@@ -2,8 +2,8 @@
 
 `python -m tools.translate` brings `translations/zh/*.po` up to date, one message for
 each Markdown cell, and writes the Chinese lessons, READMEs and words of the checks.
-A message whose English has changed becomes fuzzy; like a missing one it is listed, and
-the English stands in its place. `--check` writes nothing and fails where there is
+A message whose English has changed becomes fuzzy. Fuzzy and missing messages are
+listed, and fall back to English. `--check` writes nothing, and fails if there is
 something to list or to write. To translate in an editor:
 
     python -m tools.translate 01_flip --export FILE.md

@@ -131,8 +131,8 @@ class Lesson:
             if cell["cell_type"] == "code" and words in "".join(cell["source"])
         ]
 
-    def stored_pictures(self) -> dict[str, int]:
-        """How many pictures the file has in the output of each code cell, by id."""
+    def stored_images(self) -> dict[str, int]:
+        """How many images the file has in the output of each code cell, by id."""
         return {
             cell["id"]: sum(
                 any(mime.startswith("image/") for mime in output.get("data", {}))
@@ -209,7 +209,7 @@ class Explorer:
 
     def __init__(self, cell: Locator):
         self.cell, self.page = cell, cell.page
-        self.picture = cell.locator("img.d2lext-sheet")
+        self.image = cell.locator("img.d2lext-sheet")
         self.code = cell.locator("pre.d2lext-code")
         self.alert = cell.get_by_role("alert")
         self.seed = cell.get_by_role("spinbutton")
@@ -250,17 +250,17 @@ class Explorer:
         chooser.value.set_files({"name": name, "mimeType": "", "buffer": content})
 
     def expect_setting(self, code: str, seed: int = 0) -> None:
-        """Wait for the picture of a setting: it comes together with these words."""
+        """Wait for the image of a setting: it comes together with these words."""
         expect(self.code).to_have_text(code)
         words = re.compile(rf"{re.escape(code)}, seed {seed}$")
-        expect(self.picture).to_have_attribute("alt", words)
+        expect(self.image).to_have_attribute("alt", words)
 
-    def expect_new_picture(self, before: bytes) -> None:
+    def expect_new_image(self, before: bytes) -> None:
         old = re.compile(re.escape(base64.b64encode(before).decode()))
-        expect(self.picture).not_to_have_attribute("src", old)
+        expect(self.image).not_to_have_attribute("src", old)
 
     def jpeg(self) -> bytes:
-        return base64.b64decode(self.picture.get_attribute("src").partition(",")[2])
+        return base64.b64decode(self.image.get_attribute("src").partition(",")[2])
 
     def tiles(self, num_rows: int = 2, num_cols: int = 4) -> list[np.ndarray]:
         """The tiles of the sheet, each (H, W, 3)."""
@@ -272,5 +272,5 @@ class Explorer:
 
 
 def natural_width(img: Locator) -> int:
-    """The width of a picture in its own pixels; an error if it cannot be decoded."""
+    """The width of an image in its own pixels; an error if it cannot be decoded."""
     return img.evaluate("img => img.decode().then(() => img.naturalWidth)")

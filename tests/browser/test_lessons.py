@@ -46,9 +46,9 @@ def encoded(img: Image.Image, kind: str = "PNG") -> bytes:
 def check_run(lesson: Lesson) -> None:
     for cell_id in lesson.ids("d2l.explore("):
         explorer = Explorer(lesson.cell(cell_id))
-        expect(explorer.picture).to_be_visible()
-        expect(explorer.picture).to_have_attribute("alt", re.compile(r"\w"))
-        assert natural_width(explorer.picture) > 0, cell_id
+        expect(explorer.image).to_be_visible()
+        expect(explorer.image).to_have_attribute("alt", re.compile(r"\w"))
+        assert natural_width(explorer.image) > 0, cell_id
     assert not lesson.problems
 
 
@@ -66,15 +66,15 @@ def test_an_exercise_answered_wrong_then_right(lesson_01: Lesson) -> None:
     assert not lesson_01.problems
 
 
-def test_stored_pictures_show_before_a_run(browser, server) -> None:
+def test_stored_images_show_before_a_run(browser, server) -> None:
     with opened(browser, server, NOTEBOOKS / "01_flip.ipynb") as lesson:
         assert not lesson.trusted("explore-left-right"), "not as after a clone"
-        for cell_id, count in lesson.stored_pictures().items():
-            pictures = lesson.cell(cell_id).locator(".jp-OutputArea img")
-            expect(pictures).to_have_count(count)
-            for picture in pictures.all():
-                expect(picture).to_be_visible()
-                assert natural_width(picture) > 0, cell_id
+        for cell_id, count in lesson.stored_images().items():
+            images = lesson.cell(cell_id).locator(".jp-OutputArea img")
+            expect(images).to_have_count(count)
+            for image in images.all():
+                expect(image).to_be_visible()
+                assert natural_width(image) > 0, cell_id
 
 
 def test_lesson_01_runs(lesson_01: Lesson) -> None:
@@ -128,20 +128,20 @@ def move_everything(explorer: Explorer) -> None:
             handle.press(back)
         expect(explorer.code).not_to_have_text(code)
         if not single:
-            # A step may change no picture, and between two handles a click moves none.
+            # A step may change no image, and between two handles a click moves none.
             continue
-        explorer.expect_new_picture(before)
+        explorer.expect_new_image(before)
         before, code = explorer.jpeg(), explorer.code.inner_text()
         width, height = (rail.bounding_box()[side] for side in ("width", "height"))
         rail.click(position={"x": 0.3 * width, "y": height / 2}, force=True)
         expect(explorer.code).not_to_have_text(code)
-        explorer.expect_new_picture(before)
+        explorer.expect_new_image(before)
     for menu in explorer.menus():
         before, code = explorer.jpeg(), explorer.code.inner_text()
         count = menu.locator("option").count()
         menu.select_option(index=count - 1)
         expect(explorer.code).not_to_have_text(code)
-        explorer.expect_new_picture(before)
+        explorer.expect_new_image(before)
     explorer.click("Reset")
     expect(explorer.code).to_have_text(start)
 
@@ -194,18 +194,18 @@ def test_the_ends_of_the_slider_flip_every_tile_and_none(flip: Explorer) -> None
     assert max(difference(tile, first) for tile in others) < JPEG_NOISE
 
 
-def test_own_picture_becomes_the_original(flip: Explorer) -> None:
+def test_own_image_becomes_the_original(flip: Explorer) -> None:
     own = Image.new("RGB", (300, 200), "navy")
     ImageDraw.Draw(own).ellipse((20, 40, 120, 160), fill="gold")
     before = flip.jpeg()
     flip.upload("own.png", encoded(own))
-    flip.expect_new_picture(before)
+    flip.expect_new_image(before)
     own.thumbnail((160, 160))
     first = flip.tiles()[0]
     assert difference(first, np.asarray(own, dtype=float)) < JPEG_NOISE
     uploaded = flip.jpeg()
     flip.click("Reset")
-    flip.expect_new_picture(uploaded)
+    flip.expect_new_image(uploaded)
     assert flip.jpeg() == before
 
 
@@ -214,15 +214,15 @@ def test_an_upload_of_20_megabytes_arrives(flip: Explorer) -> None:
     before, own = flip.jpeg(), encoded(Image.new("RGB", (2600, 2600), "navy"), "BMP")
     assert len(own) > 20_000_000
     flip.upload("own.bmp", own)
-    flip.expect_new_picture(before)
+    flip.expect_new_image(before)
     words = "2600 x 2600 RGB image, augmented at 512 x 512 as RGB"
     expect(flip.cell).to_contain_text(words)
 
 
-def test_a_file_that_is_no_picture(flip: Explorer) -> None:
-    flip.upload("notes.txt", b"no picture at all")
+def test_a_file_that_is_no_image(flip: Explorer) -> None:
+    flip.upload("notes.txt", b"no image at all")
     expect(flip.alert).to_contain_text("this file is not an image")
-    expect(flip.picture).to_be_visible()
+    expect(flip.image).to_be_visible()
     flip.slider("p").press("End")
     flip.expect_setting(flip_code(1.0))
     expect(flip.alert).to_have_count(0)

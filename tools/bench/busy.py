@@ -1,4 +1,4 @@
-"""How much a training step slows down when other programs keep cores busy.
+"""Measure how much other programs on busy cores slow down a training step.
 
     python tools/bench/busy.py [small]
 

@@ -1,9 +1,9 @@
-"""The chapter's own training step, and what its ten epochs would take here.
+"""Time the chapter's own training step, and estimate its ten epochs here.
 
     python tools/bench/chapter.py [--results FILE]
 
 Times the book's `train_batch_ch13` on its ResNet-18: batches of 256, float32. The time
-of ten epochs is an extrapolation, of training alone.
+of ten epochs is extrapolated, and covers training alone.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     torch.manual_seed(0)
     net = book.resnet18(10, 3)
     X, y = torch.rand(256, 3, 32, 32), torch.randint(0, 10, (256,))
-    net(X[:2])  # now the lazy layers have weights
+    net(X[:2])  # gives the lazy layers weights
     net = nn.DataParallel(net, device_ids=devices if devices[0].type == "cuda" else [])
     net = net.to(devices[0])
     trainer = torch.optim.Adam(net.parameters(), lr=0.001)

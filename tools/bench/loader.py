@@ -1,9 +1,9 @@
-"""How fast whole-batch augmentation is, beside the book's loader, side by side.
+"""Compare the speed of whole-batch augmentation with that of the book's loader.
 
-Prints, for each policy and loader: pictures a second by the wall and per CPU-second
+Prints, for each policy and loader: images a second by the wall and per CPU-second
 (workers included), the ratios to the book's loader at its best number of workers, and
 the time to the first batch. Rounds alternate between the loaders, and the median
-counts, so that other work on the machine meets all of them. Random pictures of
+counts, so that other work on the machine slows all of them. Random images of
 CIFAR-10's size; all through `DataLoader`, shuffled, in batches of 256. Whole batches
 are timed with torch's own number of threads and with one, since threads that wait for
 each other on a busy machine burn CPU time.
@@ -42,7 +42,7 @@ def policies(module) -> dict[str, list[Callable]]:
     }
 
 
-class Pictures(Dataset):
+class OneByOne(Dataset):
     """The book's way: PIL images, transformed one at a time."""
 
     def __init__(self, X, y, augs):
@@ -72,19 +72,19 @@ class Plain(Dataset):
 
 
 def cpu_seconds() -> float:
-    """Of this process and of the workers that have ended."""
+    """CPU time of this process and of workers that have ended."""
     return sum(os.times()[:4])
 
 
 def timed(loader: DataLoader, epochs: int) -> tuple[float, float, float]:
-    """(pictures a second by the wall, per CPU-second, seconds to the first batch)."""
-    cpu, start, first, pictures = cpu_seconds(), time.perf_counter(), None, 0
+    """(images a second by the wall, per CPU-second, seconds to the first batch)."""
+    cpu, start, first, images = cpu_seconds(), time.perf_counter(), None, 0
     for _ in range(epochs):
         for X, _ in loader:
             first = first or time.perf_counter() - start
-            pictures += len(X)
+            images += len(X)
     wall = time.perf_counter() - start
-    return pictures / wall, pictures / (cpu_seconds() - cpu), first
+    return images / wall, images / (cpu_seconds() - cpu), first
 
 
 def main() -> None:
@@ -93,13 +93,13 @@ def main() -> None:
     threads = torch.get_num_threads()
     X = torch.randint(0, 256, (N, 32, 32, 3), dtype=torch.uint8)
     y = torch.randint(0, 10, (N,))
-    print(f"{N:,} pictures, batches of {SIZE}, {threads} threads")
+    print(f"{N:,} images, batches of {SIZE}, {threads} threads")
     print(
-        f"{'':36}{'pictures/s':>10}{'per CPU-s':>11}{'first batch':>13}"
+        f"{'':36}{'images/s':>10}{'per CPU-s':>11}{'first batch':>13}"
         f"{'x wall':>8}{'x CPU':>7}"
     )
     for name, ours in policies(batch).items():
-        book = Pictures(X, y, policies(transforms)[name])
+        book = OneByOne(X, y, policies(transforms)[name])
         whole = batch.Compose(ours).dataset(X, y)
         how = {"batch_size": SIZE, "shuffle": True}
         loaders = {f"book, {w} workers": (book, {"num_workers": w}) for w in WORKERS}

@@ -1,9 +1,9 @@
-"""From a key press on a slider to the painted picture, in a real browser.
+"""Time a slider in a real browser, from the key press to the painted image.
 
 Presses an arrow key MOVES times on an explorer of lesson 3, and as often on the same
-picture made with `interact` and matplotlib, in the same notebook; prints the median and
-the 95th percentile of the milliseconds until the new picture is painted. Then drags the
-slider by DRAG steps in SECONDS, and counts the pictures that come. Needs Chromium.
+image made with `interact` and matplotlib, in the same notebook; prints the median and
+the 95th percentile of the milliseconds until the new image is painted. Then drags the
+slider by DRAG steps in SECONDS, and counts the images that come. Needs Chromium.
 """
 
 import statistics
@@ -37,7 +37,7 @@ def draw(brightness=0.5):
     d2l.apply(img, v2.ColorJitter(brightness=brightness))
     plt.show()""",
 }
-# Remembers when a key went down, and how long after it each new picture was painted.
+# Remembers when a key went down, and how long after it each new image was painted.
 WATCH = """cell => {
     const times = cell.painted = [];
     cell.addEventListener('keydown', () => { cell.pressed = performance.now(); }, true);
@@ -55,7 +55,7 @@ WATCH = """cell => {
 
 
 def measure(lesson, cell_id: str) -> tuple[list[float], int]:
-    """Milliseconds of each move, sorted; the pictures that a fast drag gave."""
+    """Milliseconds of each move, sorted; the images that a fast drag gave."""
     page, cell = lesson.page, lesson.cell(cell_id)
     handle = cell.get_by_role("slider").first
     handle.focus()

@@ -1,10 +1,10 @@
-"""What the augmentation of each policy of the ladder costs, per image.
+"""Measure the cost per image of each policy of the ladder.
 
     python -m tools.bench.policies [--results FILE]
 
 The policies are those of data/results/cifar10_ladder.json. Microseconds for an image of
-a batch of 128, from the data set alone; without what taking plain images costs (policy
-none), which is listed as itself. Mixing is measured on the ready batch.
+a batch of 128, from the data set alone, less the cost of plain images (policy none),
+which is listed, too. Mixing is measured on the finished batch.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> None:
     ways = dict.fromkeys(tuple(run[key] for key in KEYS) for run in runs)
     datasets = {way: augmentations(way[0]).dataset(X, y) for way in ways}
     seconds = {way: [] for way in ways}
-    for turn in range(ROUNDS):  # in turn, so that all meet the same disturbances
+    for turn in range(ROUNDS):  # in turn, so that disturbances affect all alike
         for way, dataset in datasets.items():
             alphas = zip((mixup_data, cutmix_data), way[1:], strict=True)
             mixes = [(mix, alpha) for mix, alpha in alphas if alpha]

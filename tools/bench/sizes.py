@@ -1,4 +1,4 @@
-"""How fast whole-batch transforms are at other sizes, beside others, side by side.
+"""Compare the speed of whole-batch transforms with other libraries, by image size.
 
     python -m tools.bench.sizes [SIDE ...] [--results FILE]
 

@@ -1,4 +1,4 @@
-"""How long a slider's callback takes: from the new value to the new picture.
+"""Time a slider's callback, from the new value to the new image.
 
 Moves each slider of an explorer 40 times and prints, per explorer, the median and the
 95th percentile in milliseconds, beside drawing the same tiles with matplotlib, as the

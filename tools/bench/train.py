@@ -1,11 +1,11 @@
-"""How fast training is, beside the chapter's own loop, side by side.
+"""Compare the speed of training with that of the chapter's own loop.
 
 The chapter's loop: float32, channels first, a number fetched from the device in every
-step, Adam as torch makes it by default, PIL pictures augmented one at a time (in this
+step, Adam as torch makes it by default, PIL images augmented one at a time (in this
 process, and in two workers; the better counts). Ours: `train_batch_ch13` and
 `train_epochs`, whole batches, Adam fused. Rounds alternate, and the median counts.
 Prints examples a second and the ratios, for a training step of ResNet-18 and for whole
-epochs of the small net on random pictures of CIFAR-10's size. Then what mixing adds to
+epochs of the small net on random images of CIFAR-10's size. Then what mixing adds to
 a step of ResNet-18: `mixup_data`, `cutmix_data`, and the loss taken twice.
 """
 
@@ -34,7 +34,7 @@ LOSS = nn.CrossEntropyLoss(reduction="none")
 
 
 def book_step(net, X, y, trainer) -> tuple[float, float]:
-    """One step as the chapter has it, its sums fetched as `d2l.accuracy` does."""
+    """One step of the chapter, which fetches its sums as `d2l.accuracy` does."""
     X, y = X.to(DEVICE), y.to(DEVICE)
     net.train()
     trainer.zero_grad()
@@ -80,8 +80,8 @@ def epoch_runners() -> dict[str, Callable[[], float]]:
         ]
     )
     whole = batch.Compose([batch.RandomHorizontalFlip(), batch.RandomCrop(32, 4)])
-    pictures = X.permute(0, 3, 1, 2)
-    book, ours = (small_net(pictures).to(DEVICE) for _ in range(2))
+    images = X.permute(0, 3, 1, 2)
+    book, ours = (small_net(images).to(DEVICE) for _ in range(2))
     ours = ours.to(memory_format=torch.channels_last)
     book_trainer = torch.optim.Adam(book.parameters())
     our_trainer = torch.optim.Adam(
@@ -109,7 +109,7 @@ def epoch_runners() -> dict[str, Callable[[], float]]:
 
 
 def mixing_shares() -> dict[str, float]:
-    """What mixing and its loss take, as a part of a step of ResNet-18."""
+    """The time of mixing and its loss, as a fraction of a step of ResNet-18."""
     X = torch.rand(STEP_BATCH, 3, 32, 32, device=DEVICE)
     X = X.to(memory_format=torch.channels_last)
     y = torch.randint(0, 10, (STEP_BATCH,), device=DEVICE)
@@ -137,7 +137,7 @@ def mixing_shares() -> dict[str, float]:
     step = seconds(lambda: float(train_batch_ch13(*run)[0]), ROUNDS + 1)
     before = seconds(plain, 50)
     return {
-        f"{mix.__name__}, {'each picture' if per_example else 'one'} lambda": (
+        f"{mix.__name__}, {'each image' if per_example else 'one'} lambda": (
             seconds(lambda m=mix, p=per_example: mixed(m, p), 50) - before
         )
         / step

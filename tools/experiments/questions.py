@@ -1,8 +1,8 @@
-"""The experiments of lessons 9 and 10 that take longer than a lesson may.
+"""Run the experiments of lessons 9 and 10 that take too long for a lesson.
 
     python -m tools.experiments.questions --question 3 10 12 --results questions.json
 
-Started again, the command does only what the file does not have yet.
+Started again, the command runs only what the file lacks.
 """
 
 import argparse
@@ -39,14 +39,14 @@ def data() -> tuple[torch.Tensor, ...]:
 def fit(
     *data, seed: int, policy="none", seen=20_000, widths=Config.widths, **how
 ) -> tuple:
-    """A net that has seen so many training images, and its accuracies."""
+    """Train a net on this many images; return it and its accuracies."""
     config = Config(policy, seed, max(1, round(seen / len(data[1]))), widths=widths)
     net, _, run = train(config, data=data, **how)
     return net, {"test_acc": run["test_acc"][-1], "plain_acc": run["plain_acc"]}
 
 
 def outputs(net: nn.Module, X: torch.Tensor) -> torch.Tensor:
-    """What the net says of images (n, 32, 32, 3): (n, classes), before softmax."""
+    """The net's outputs for images (n, 32, 32, 3): (n, classes), before softmax."""
     device = try_all_gpus()[0]
     net.eval()
     with torch.no_grad():
@@ -59,13 +59,13 @@ def shuffled(n: int, seed: int) -> torch.Tensor:
 
 
 def some(y: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
-    """Indices of as many images of each class, drawn by the seed."""
+    """Indices of equally many random images of each class."""
     order = shuffled(len(y), seed)
     return torch.cat([order[y[order] == k][:per_class] for k in range(10)])
 
 
 class Only(batch.Transform):
-    """Augment, anew each time, only some images of a data set: chosen, (n,) of bool."""
+    """Augment only some images of a data set, anew each time: chosen, (n,) of bool."""
 
     def __init__(self, transform: batch.Transform, chosen: torch.Tensor) -> None:
         self.transform, self.chosen = transform, chosen
@@ -84,7 +84,7 @@ class Only(batch.Transform):
 
 
 def found(score: torch.Tensor, truth: torch.Tensor) -> dict:
-    """Recall and precision above one half, and average precision over all bounds."""
+    """Recall and precision at the threshold 1/2, and the average precision."""
     called, ranked = score > 0.5, truth[score.argsort(descending=True)].double()
     precisions = ranked.cumsum(0) / torch.arange(1, len(ranked) + 1)
     hits = (called & truth).sum().item()
@@ -96,7 +96,7 @@ def found(score: torch.Tensor, truth: torch.Tensor) -> dict:
 
 
 def rare(seed: int, done: Done, number: int = 20, times: int = 20) -> Rows:
-    """Cat or not, where training has 20 cats among 1,800 others (question 3)."""
+    """Cat or not, with 20 cats among 1,800 others in training (question 3)."""
     X, y, X_test, y_test = data()
     others, cats = (y != CAT).nonzero().flatten(), some(y, number, seed)
     cats = cats[y[cats] == CAT]
@@ -127,9 +127,9 @@ def rare(seed: int, done: Done, number: int = 20, times: int = 20) -> Rows:
 
 
 def told(seed: int, done: Done, number: int = 4000) -> Rows:
-    """A net that tells augmented images from untouched ones (question 7).
+    """A net that tells augmented images from original ones (question 7).
 
-    Trained on pairs of so many images, on flips also three times as long.
+    It trains on pairs of this many images, for flips also three times as long.
     """
     X = data()[0]
     clean = X[shuffled(len(X), seed)[:number]].permute(0, 3, 1, 2)
@@ -168,7 +168,7 @@ def video(seed: int, done: Done, per_class: int = 20, frames: int = 10) -> Rows:
 
 
 class TiltBlurDark(batch.Transform):
-    """Made for the new camera: its changes, each in random strength."""
+    """The changes of the new camera, each with random strength."""
 
     def draw(self, n, height, width, generator=None):
         drawn = torch.rand(3, n, generator=generator)
@@ -225,7 +225,7 @@ def crops(seed: int, done: Done, number: int = 5000) -> Rows:
 
 
 def margin(seed: int, done: Done, epochs: int = 12) -> Rows:
-    """A head's outputs mixed before the losses are, or the losses alone (lesson 9)."""
+    """Mix a head's outputs before the losses, or the losses alone (lesson 9)."""
     X, y, X_test, y_test = data()
     device = try_all_gpus()[0]
     test_iter = make_loader(X_test, y_test, augmentations("none"), 250, device=device)
@@ -293,7 +293,7 @@ def main(argv: list[str] | None = None) -> int:
                 results.add(of | {"variant": variant} | rounded | about)
                 print(f"question {question}, seed {seed}, {variant}", flush=True)
     except KeyboardInterrupt:
-        print("questions: stopped; what was measured is recorded", file=sys.stderr)
+        print("questions: stopped; finished runs are recorded", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"questions: {error}", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""How `make book` builds the site: the README and the lessons, as they are stored.
+"""Settings of the site that `make book` builds from the README and stored lessons.
 
-With `-t zh` it is the site of the Chinese edition, which lies in zh/ of the other.
+With `-t zh` it builds the Chinese site, for the folder zh/ of the other.
 """
 
 import ast
@@ -44,7 +44,7 @@ nb_execution_mode = "off"
 nb_merge_streams = True
 nb_code_prompt_show = say("A solution")
 nb_code_prompt_hide = say("Fold the solution")
-# The picture stored beside a slider, not the text beside the picture.
+# Show the image stored with a slider, not its text.
 nb_mime_priority_overrides = [
     ("html", "image/jpeg", 1),
     ("html", "image/png", 2),
@@ -61,7 +61,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "article_header_end": ["language.html", "article-header-buttons.html"],
 }
-html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
+html_context = {"default_mode": "auto"}  # light or dark, like the reader's system
 html_copy_source = False
 html_static_path = ["static"]
 templates_path = ["templates"]
@@ -143,7 +143,7 @@ def switch(app, pagename: str, template: str, context: dict, doctree) -> None:
 
 
 def index(app, error) -> None:
-    """A site is opened at index.html."""
+    """A browser opens a site at index.html."""
     if error is None and app.builder.name == "html":
         target = os.path.join(app.outdir, "index.html")
         with open(target, "w", encoding="utf-8") as file:
