@@ -128,7 +128,7 @@ def test_small_net_starts_by_passing_on(X) -> None:
         ("color+erase1", [batch.ColorJitter(*HALF, 0.25), batch.RandomErasing(1)]),
         ("alternate+crop2", [AlternatingFlip(), batch.RandomCrop(32, 2)]),
         ("trivialaugment", [batch.TrivialAugmentWide()]),
-        ("erase+randaugment1,5", [batch.RandomErasing(), batch.RandAugment(1, 5)]),
+        ("randaugment1,5+erase", [batch.RandAugment(1, 5), batch.RandomErasing()]),
         ("all", augmentations("flip0.5+rescale0.3+color0.5,0.5,0.5,0.25").transforms),
     ],
 )
