@@ -187,9 +187,6 @@ def edition(root: Path, chinese: dict[str, Catalog]) -> dict[str, str]:
     files = {WORDS: json.dumps(words, indent=1, ensure_ascii=False)}
     pages = {f"notebooks/{name}.ipynb": name for name in say if name[0].isdigit()}
     pages |= {path: name for name, path in READMES.items()}
-    pages = {
-        p: n for p, n in pages.items() if any(m.chinese for m in chinese[n].values())
-    }
     for path, name in pages.items():
         texts = {c: _linked(text, path, pages) for c, text in say[name].items()}
         if path.endswith(".md"):
