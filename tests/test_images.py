@@ -414,7 +414,7 @@ def test_a_server_that_breaks_off_each_time_takes_nothing_away(
 ):
     server.drop, server.ranges, server.says_length = 9, False, says_length
     (part := root / f"{NAME}.part").write_bytes(server.data[:-10])
-    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1.*try again to go on"):
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1.*try again to resume"):
         fetch(server.url, root / NAME, server.md5)
     assert part.read_bytes() == server.data[:-10]
 
