@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools.address import ROOT, address, launch
 from tools.translate import catalog
 
-CHINESE = tags.has("zh")  # noqa: F821, Sphinx's own name
+CHINESE = "zh" in tags  # noqa: F821, Sphinx's own name
 SITE = catalog(ROOT / "translations/zh/site.po") if CHINESE else {}
 WORDS = {message.english: message.chinese for message in SITE.values() if message.done}
 FIRST_LINE = re.compile(r"\A\[[^]]*\]\(README[.a-z]*\)\n")  # leads to the other edition
