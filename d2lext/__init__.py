@@ -35,9 +35,10 @@ def _from_lesson(source: Path) -> bool:
     return collected and source.stem != "batch"
 
 
-_MODULES = {p.stem: p for p in Path(__file__).parent.glob("[a-z]*.py")}
+_MODULES = {m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"}
+_LESSONS = filter(_from_lesson, Path(__file__).parent.glob("[a-z]*.py"))
 _NAMES = {
-    **{n: m for m, p in _MODULES.items() if _from_lesson(p) for n in _defined(p)},
+    **{name: p.stem for p in _LESSONS for name in _defined(p)},
     "bench": "widgets.workbench",
     "explore": "widgets.sliders",
     "data_path": "images",

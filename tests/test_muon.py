@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from d2lext.muon import Muon, orthogonal
+from d2lext.train.muon import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(16, 27), (27, 16), (8, 8)])

@@ -131,5 +131,5 @@ def test_what_d2l_imports_and_is_not_there_is_named(monkeypatch) -> None:
 
 
 def test_no_name_hides_another() -> None:
-    assert not d2lext._MODULES.keys() & (d2lext._book() | d2lext._IMPORTS.keys())
-    assert not d2lext._MODULES.keys() & d2lext._NAMES.keys()
+    assert not d2lext._MODULES & (d2lext._book() | d2lext._IMPORTS.keys())
+    assert not d2lext._MODULES & d2lext._NAMES.keys()

@@ -13,9 +13,9 @@ import torch
 from d2lext import train as command
 from d2lext.compare import augmentations
 from d2lext.images import read_cifar10
-from d2lext.muon import Muon
 from d2lext.runs import read_runs
 from d2lext.train import Config, main, train
+from d2lext.train.muon import Muon
 from tests.tiny_images import make_folder
 
 TINY = Config(policy="all", epochs=4, batch_size=16, widths=(8, 8, 8))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from d2lext.multi_gpu import History, Point
-from d2lext.processes import differing
+from d2lext.train.processes import differing
 
 STATE = ("net", "trainer", "scheduler")
 

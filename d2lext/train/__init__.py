@@ -28,15 +28,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from d2lext import checkpoints, expect, mixup, multi_gpu, processes
+from d2lext import expect, mixup, multi_gpu
 from d2lext.augment import Transform
 from d2lext.cifar10 import make_loader
 from d2lext.compare import PARTS, augmentations, init_weights, resnet18, small_net
 from d2lext.images import Images, read_cifar10, read_sample
 from d2lext.multi_gpu import History, Point, train_batch_ch13, try_all_gpus
-from d2lext.muon import Muon
 from d2lext.places import print_any_name
 from d2lext.runs import Results, curves, describe, record_run
+from d2lext.train import checkpoints, processes
+from d2lext.train.muon import Muon
 
 NETS, OPTIMIZERS = ("small", "resnet18"), ("adamw", "muon")
 # Chosen by their accuracy on held-out images (--num-val 5000).
@@ -451,7 +452,3 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
