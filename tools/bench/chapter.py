@@ -19,7 +19,7 @@ from torch import nn
 from d2lext.multi_gpu import try_all_gpus
 from d2lext.runs import hardware
 
-STEPS, EPOCHS, PICTURES = 5, 10, 50_000
+STEPS, EPOCHS, IMAGES = 5, 10, 50_000
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     result = {
         "examples_per_second": [round(r, 1) for r in rates],
         "median": round(rate, 1),
-        "ten_epochs_seconds": round(EPOCHS * PICTURES / rate),
+        "ten_epochs_seconds": round(EPOCHS * IMAGES / rate),
         **hardware(devices[0]),
     }
     print(
