@@ -42,7 +42,7 @@ def main() -> None:
             mixes = [(mix, alpha) for mix, alpha in alphas if alpha]
             i = torch.randint(len(y), (BATCH,)).tolist()
             start = time.perf_counter()
-            Xb, yb = dataset.__getitems__(i)
+            Xb, yb = dataset.batch(i)
             if mixes:  # one of them, by turns
                 mix, alpha = mixes[turn % len(mixes)]
                 mix(Xb, yb, alpha)
