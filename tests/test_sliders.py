@@ -297,6 +297,7 @@ def test_parameters_may_have_the_names_of_options(cat):
     explorer = d2l.explore(draw, cat, **controls)
     assert explorer.values == {"seed": 4, "tile": 74, "num_rows": 1, "img": True}
     assert explorer.seed.value == 0
+    assert {c.style.description_width for c in explorer.controls.values()} == {"8ch"}
 
 
 def test_integers_or_fractions(cat):

@@ -95,6 +95,10 @@ class Explorer(Stored):
             name: make_control(name, spec, parameters.get(name))
             for name, spec in controls.items()
         }
+        width = f"{max([8, *map(len, controls)])}ch"
+        for name, control in self.controls.items():
+            if control is not controls[name]:  # all sliders begin at one place
+                control.style.description_width = width
         self._start = {name: c.value for name, c in self.controls.items()}
         self.seed = widgets.BoundedIntText(
             value=seed,
