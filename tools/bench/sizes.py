@@ -49,7 +49,7 @@ def of_kornia(side: int) -> dict:
         return {}
     return {
         "flip": K.RandomHorizontalFlip(),
-        "crop": K.RandomCrop((side, side), padding=side // 8, cropping_mode="resample"),
+        "crop": K.RandomCrop((side, side), padding=side // 8),
         "jitter": K.ColorJitter(0.5, 0.5, 0.5, 0.5, p=1.0),
         "resized crop": K.RandomResizedCrop((side, side)),
         "erasing": K.RandomErasing(),
