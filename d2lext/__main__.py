@@ -30,12 +30,12 @@ MODULES = {
 def copy_lessons(folder: Path) -> None:
     """Copy the lessons that the folder lacks; never replace a file."""
     lessons = COURSE / "notebooks"
-    for path in sorted(lessons.rglob("*.ipynb")):
+    for path in sorted([*lessons.glob("*.ipynb"), *lessons.glob("zh/*.ipynb")]):
         target = folder / path.relative_to(lessons)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             shutil.copyfile(path, target)
-            print(f"copied {path.name}")
+            print(f"copied {path.relative_to(lessons)}")
 
 
 def lab(args: list[str]) -> int:

@@ -80,7 +80,7 @@ def resized_one_by_one(X, boxes, size, interpolation, antialias) -> torch.Tensor
     as_bytes = X.dtype == torch.uint8 and X.device.type == "cpu"
 
     def resized(x):
-        if as_bytes and interpolation == "bilinear":  # what torchvision calls, too
+        if as_bytes and interpolation == "bilinear":  # as torchvision with AVX2
             x = x[None].contiguous(memory_format=torch.channels_last)
             return F.interpolate(x, size, mode="bilinear", antialias=antialias)[0]
         return TF.resize_image(x, size, mode, antialias=antialias)
@@ -139,6 +139,8 @@ class Transform:
     channels: tuple[int, ...] = (1, 2, 3, 4)
     colors: bool = False  # whether it needs colours from 0 to 1
     normalizes: bool = False  # whether its results leave 0 to 1
+    takes: torch.dtype | None = None  # None: uint8 and floats
+    floats: bool = False  # whether it makes floats of uint8
     generator: torch.Generator | None = None  # only `Compose` has one
 
     def draw(self, n: int, height: int, width: int, generator=None) -> dict:
@@ -199,7 +201,7 @@ class ColorJitter(Transform):
     """
 
     channels = (1, 3)
-    colors = True
+    colors = floats = True
 
     def __init__(self, brightness=None, contrast=None, saturation=None, hue=None):
         theirs = v2.ColorJitter(brightness, contrast, saturation, hue)
@@ -290,7 +292,7 @@ def _hue(X, f):
 class Normalize(Transform):
     """Subtract a mean and divide by a standard deviation, per channel; float32."""
 
-    normalizes = True
+    normalizes = floats = True
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean = expect.numbers("mean", mean, (1, 2, 3, 4))
@@ -315,6 +317,8 @@ class RandomErasing(Transform):
 
     value: a number, or one per channel.
     """
+
+    floats = True
 
     def __init__(self, p=0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), value=0) -> None:
         self.p = expect.number("p", p, 0, 1)
@@ -366,10 +370,12 @@ class RandomChoice(Transform):
     p: a number >= 0 for each transform; None: all are equally likely.
     """
 
+    floats = True
+
     def __init__(self, transforms: Sequence[Transform], p=None) -> None:
         expect.at_least("transforms", expect.transforms(transforms, Transform), 1)
         self.transforms, self.p, n = transforms, p, len(transforms)
-        self._weights = expect.numbers("p", [1] * n if p is None else p, (n,))
+        self._weights = expect.chances("p", [1] * n if p is None else p, n)
         self._parts, self.size = transforms, transforms[0].size
         self.colors = any(t.colors for t in transforms)
         self.normalizes = any(t.normalizes for t in transforms)
@@ -529,7 +535,7 @@ class TrivialAugmentWide(Transform):
     Takes and returns uint8; put it before transforms that return floats.
     """
 
-    channels = (1, 3)
+    channels, takes = (1, 3), torch.uint8
     num_ops, magnitude = 1, None  # None: a random one for each image
 
     def __init__(

@@ -164,6 +164,8 @@ class RandomResizedCrop(Transform):
     interpolation, antialias: as torchvision's.
     """
 
+    floats = True  # it makes floats of uint8
+
     def __init__(self, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3),
                  interpolation="bilinear", antialias=True) -> None:
         self.size = expect.integers("size", size, (2,))
@@ -200,7 +202,7 @@ class Compose(Transform):
         chain = []
         for t in expect.transforms(transforms, Transform):
             chain += t.transforms if isinstance(t, Compose) else [t]
-        self.transforms = expect.colors_first(chain)
+        self.transforms = expect.in_order(chain)
         self.generator = expect.generator(generator)
         self.size = [None, *(t.size for t in chain if t.size)][-1]
         self.colors = any(t.colors for t in chain)

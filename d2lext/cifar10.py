@@ -62,8 +62,12 @@ class _Loader(torch.utils.data.DataLoader):
                 "or a transform of d2lext.batch"
             ) from error
         while True:
-            with torch.device("cpu"):
-                batch = next(batches, None)
+            try:
+                with torch.device("cpu"):
+                    batch = next(batches, None)
+            except RuntimeError:  # a worker died: the next epoch starts others
+                self._iterator = None
+                raise
             if batch is None:
                 return
             yield batch

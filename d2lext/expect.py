@@ -94,6 +94,14 @@ def numbers(
     return tuple(values)
 
 
+def chances(name: str, value: object, count: int) -> tuple[float, ...]:
+    """As many numbers >= 0 as `count`, and not only zeros."""
+    values = numbers(name, value, (count,))
+    fits = min(values) >= 0 < max(values)
+    _need(fits, name, "numbers >= 0, and one above 0", repr(value))
+    return values
+
+
 def fill(name: str, value: object) -> tuple[float, ...]:
     """A colour to fill with: a number, or one for each channel."""
     return numbers(name, value, (1, 2, 3, 4))
@@ -200,14 +208,16 @@ def one_size(name: str, sizes: Sequence[tuple[int, int]]) -> None:
     _need(len(set(sizes)) == 1, name, "results of one size", sorted(set(sizes)))
 
 
-def colors_first(transforms: Sequence) -> Sequence:
-    """Whole-batch transforms; those that need colours come before any Normalize."""
+def in_order(transforms: Sequence) -> Sequence:
+    """Whole-batch transforms, each before those whose results it cannot take."""
     for i, t in enumerate(transforms):
-        if t.colors and any(s.normalizes for s in transforms[:i]):
-            raise ValueError(
-                f"transforms[{i}]: {type(t).__name__} needs colours from 0 to 1; put "
-                "Normalize behind it"
-            )
+        for s in transforms[:i]:
+            if (t.colors and s.normalizes) or (t.takes == torch.uint8 and s.floats):
+                wanted = "uint8" if t.takes else "colours from 0 to 1"
+                raise ValueError(
+                    f"transforms[{i}]: {type(t).__name__} needs {wanted}; put "
+                    f"{type(s).__name__} behind it"
+                )
     return transforms
 
 

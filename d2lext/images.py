@@ -225,8 +225,9 @@ def download_cifar10(root: str | os.PathLike, url: str | None = None) -> Path:
     folder = Path(root)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{folder}: read-only; name another folder in {VARIABLE}")
+    if not os.access(folder, os.W_OK) or not folder.is_dir():
+        what = "cannot be written; name another folder in"
+        raise PermissionError(f"{folder}: {what} {VARIABLE}")
     return fetch(url or CIFAR10.url, folder / CIFAR10.filename, CIFAR10.tgz_md5)
 
 

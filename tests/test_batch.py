@@ -497,6 +497,7 @@ RandomHorizontalFlip(1.5)                             | p: .*from 0 to 1, got 1.
 RandomErasing(p="a")                                  | p: .*from 0 to 1, got 'a'
 RandomApply([FLIP], 2)                                | p: .*from 0 to 1, got 2
 RandomChoice([FLIP, JITTER], [1])                     | p: expected 2 finite numbers
+Compose([FLIP, Compose([JITTER]), RandAugment()])     | transforms.2.: .*needs uint8
 RandomCrop(0)                                         | size: .*>= 1
 RandomCrop(9)(X8)                                     | size: .*fits into 8 x 8
 RandomCrop(9).dataset(P8, Y8)                         | size: .*fits into 8 x 8

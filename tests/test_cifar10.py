@@ -1,6 +1,7 @@
 """load_cifar10: the book's meaning, its branches, its workers, and bad arguments."""
 
 import multiprocessing as mp
+import os
 import re
 
 import pytest
@@ -118,6 +119,23 @@ def test_a_transform_that_gives_pil_images_is_named():
     loader = d2l.load_cifar10(True, v2.RandomHorizontalFlip(), 64, num_workers=1)
     with pytest.raises(TypeError, match=r"augs: expected a tensor .*ToTensor\(\)"):
         next(iter(loader))
+
+
+def test_after_a_worker_died_the_next_epoch_starts_others(tmp_path):
+    deadly = tmp_path / "deadly"
+    deadly.touch()
+
+    def augs(img):
+        return os._exit(1) if deadly.exists() else v2.functional.to_image(img)
+
+    X, y = torch.zeros(4, 8, 8, 3, dtype=torch.uint8), torch.arange(4)
+    fork = mp.get_context("fork")
+    loader = d2l.make_loader(X, y, augs, 2, 1, multiprocessing_context=fork)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="exited unexpectedly"):
+            list(loader)
+    deadly.unlink()
+    assert len(list(loader)) == 2
 
 
 @pytest.mark.parametrize(

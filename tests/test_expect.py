@@ -61,6 +61,9 @@ numbers("arg", x, (1, 3), positive=True) | arg: expected 1 or 3 finite numbers >
 fill("arg", x) | arg: expected 1 or 2 or 3 or 4 finite numbers, got
     takes 0, 0.5, (1, 2, 3), [0.5], torch.ones(3)
     refuses "noise", None, (), (1, NAN), INF, (1,) * 5
+chances("arg", x, 2) | arg: expected numbers >= 0, and one above 0, got
+    takes [1, 0], (0.5, 2)
+    refuses [-1, 2], [0, 0]
 per_channel("arg", x, X8) | arg: expected 1 or 3 numbers for X with 3 channels, got
     takes (1,), (1, 2, 3)
     refuses (1, 2), (1, 2, 3, 4)

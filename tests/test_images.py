@@ -458,7 +458,7 @@ def test_the_command_says_what_there_is(folder, root, server, capsys, monkeypatc
     assert main(["--download", "--root", str(root / "file/data")]) == 1
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert main(["--download", "--root", str(root)]) == 1
-    words = f"read-only; name another folder in {VARIABLE}"
+    words = f"cannot be written; name another folder in {VARIABLE}"
     assert capsys.readouterr().err.count(words) == 2
 
 

@@ -226,7 +226,8 @@ def _linked(text: str, path: str, pages: dict[str, str]) -> str:
 def _translate(cells: list[dict], texts: Messages, words: dict[str, str]) -> None:
     """Put Chinese into a lesson's cells and verdicts; the rest stays as it is."""
     code = [cell for cell in cells if cell["cell_type"] == "code"]
-    code[0]["source"].append(LANGUAGE)
+    first = "".join(code[0]["source"]) + LANGUAGE
+    code[0]["source"] = first.splitlines(keepends=True)
     for cell in cells:
         source = "".join(cell["source"])
         if cell["cell_type"] != "code":

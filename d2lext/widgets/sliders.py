@@ -22,7 +22,8 @@ from d2lext.widgets import codeline, sheet
 SLIDER_STEPS = 20
 MAX_SEED = 10**9
 OPTIONS = {"num_rows": 2, "num_cols": 4, "tile": 160, "seed": 0}
-_SERVER = json.loads((PACKAGE / "course/lab/jupyter_server_config.json").read_text())
+_SERVER = PACKAGE / "course/lab/jupyter_server_config.json"
+_SERVER = json.loads(_SERVER.read_text(encoding="utf-8"))
 _BYTES = _SERVER["ServerApp"]["tornado_settings"]["websocket_max_message_size"]
 FORMS = (bool, tuple, list, widgets.ValueWidget)
 # ipywidgets 7, as on Colab, has another name for it.

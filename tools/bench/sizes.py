@@ -84,7 +84,7 @@ def main() -> None:
     torch.set_num_threads(1)
     old = []
     if args.results and args.results.exists():
-        old = json.loads(args.results.read_text())["runs"]
+        old = json.loads(args.results.read_text(encoding="utf-8"))["runs"]
     before = {(run["side"], run["transform"]): run for run in old}
     runs = []
     print(f"{'':24}{'ours':>12}{'torchvision':>12}{'kornia':>12}  ratios")
@@ -115,7 +115,7 @@ def main() -> None:
         lines = ",\n".join(map(json.dumps, runs))
         command = f"python -m tools.bench.sizes --results {args.results}"
         head = json.dumps({"command": command} | about)[:-1]
-        args.results.write_text(f'{head}, "runs": [\n{lines}\n]}}\n')
+        args.results.write_text(f'{head}, "runs": [\n{lines}\n]}}\n', encoding="utf-8")
 
 
 if __name__ == "__main__":
