@@ -50,7 +50,7 @@ def change(path: Path, what) -> None:
 
 
 def cell(path: Path, slug: str) -> nbformat.NotebookNode:
-    return next(c for c in nbformat.read(path, 4).cells if c.id == slug)
+    return next(c for c in nbformat.read(path, 4).cells if answers._id(c) == slug)
 
 
 def answered(path: Path, slug: str = "answer-1-1", source: str = MINE) -> bytes:
@@ -95,10 +95,16 @@ def as_prose(nb, cells) -> None:
     nb.cells[0] = new("It is a flip.", id=old.id, metadata=old.metadata)
 
 
+def as_colab_saves(nb, cells) -> None:
+    nb.nbformat_minor = 0
+    for cell in nb.cells:
+        cell.metadata.id = cell.pop("id")
+
+
 @pytest.mark.parametrize(
     ("what", "state", "kind", "source"),
     [
-        (lambda *cells: None, "right", "code", MINE),
+        *((what, "right", "code", MINE) for what in (lambda *_: None, as_colab_saves)),
         (split, "not checked yet", "code", f"import math\n\n{MINE}"),
         (as_prose, "written", "markdown", "It is a flip."),
     ],

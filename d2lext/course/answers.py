@@ -62,6 +62,11 @@ class Exercise(NamedTuple):
         return "\n\n".join(a.source for a in self.answers if a.source.strip())
 
 
+def _id(cell: nbformat.NotebookNode) -> str:
+    """A cell's id, which Colab keeps in the metadata."""
+    return cell.get("id") or cell.metadata.get("id", "")
+
+
 def _name(path: Path) -> str:
     """A lesson's name in messages and copies: zh/01_flip.ipynb of a Chinese one."""
     return f"{ZH}{path.name}" if path.parent.name == "zh" else path.name
@@ -70,7 +75,7 @@ def _name(path: Path) -> str:
 def _exercises(path: Path, nb: nbformat.NotebookNode) -> dict[str, Exercise]:
     """The exercises of a lesson by their numbers, such as 1.1, in Chinese zh/1.1."""
     language = _name(path).removesuffix(path.name)
-    by_id = {cell.get("id"): cell for cell in nb.cells}
+    by_id = {_id(cell): cell for cell in nb.cells}
     found: dict[str, Exercise] = {}
     for cell in nb.cells:
         for tag in cell.metadata.get("tags", []):
@@ -166,7 +171,7 @@ def save(root: Path = ROOT) -> list[str]:
     answers, lines, seen = _read(file), [], set()
     for path, nb in _lessons(root).items():
         exercises = _exercises(path, nb)
-        ids = re.findall(r"solution-(\d+)-(\d+)", " ".join(c.id for c in nb.cells))
+        ids = re.findall(r"solution-(\d+)-(\d+)", " ".join(map(_id, nb.cells)))
         there = {id.removeprefix(ZH) for id in exercises}
         for id in {".".join(id) for id in ids} - there:
             lines.append(f"{id}: its answer cell is missing in {_name(path)}")
