@@ -392,11 +392,14 @@ def test_a_notebook_that_is_none_is_named(course, path, content) -> None:
 
 
 def test_the_lessons_of_the_folder_that_one_is_in(course, monkeypatch, capsys) -> None:
-    for folder in (course, course / "notebooks"):
+    zh = write(course, "../../zh/zh/01_a.ipynb", lesson("2.1")).parents[1].resolve()
+    for folder in (course, course / "notebooks", zh, zh / "zh"):
         monkeypatch.chdir(folder)
         assert answers.main(["save"]) == 0
         assert "2.1: untouched" in capsys.readouterr().out
-    assert (course / "answers/answers.json").exists()
+    assert all((root / "answers/answers.json").exists() for root in (course, zh))
+    write(course, "../../zh/01_a.ipynb", lesson("2.1"))
+    assert save(zh) == ["2.1: untouched", "zh/2.1: untouched"]
     monkeypatch.chdir(course.parent)
     assert answers._here() == answers.ROOT
     monkeypatch.setattr(answers, "ROOT", course.parent / "site-packages")

@@ -53,7 +53,7 @@ NO_CLONE = (
 class Exercise(NamedTuple):
     """The cells of an exercise; several hold the answer if a reader has split one."""
 
-    path: Path
+    lesson: str
     answers: list[nbformat.NotebookNode]
     check: nbformat.NotebookNode | None
 
@@ -67,41 +67,40 @@ def _id(cell: nbformat.NotebookNode) -> str:
     return cell.get("id") or cell.metadata.get("id", "")
 
 
-def _name(path: Path) -> str:
-    """A lesson's name in messages and copies: zh/01_flip.ipynb of a Chinese one."""
-    return f"{ZH}{path.name}" if path.parent.name == "zh" else path.name
-
-
-def _exercises(path: Path, nb: nbformat.NotebookNode) -> dict[str, Exercise]:
+def _exercises(name: str, nb: nbformat.NotebookNode) -> dict[str, Exercise]:
     """The exercises of a lesson by their numbers, such as 1.1, in Chinese zh/1.1."""
-    language = _name(path).removesuffix(path.name)
+    language = ZH if name.startswith(ZH) else ""
     by_id = {_id(cell): cell for cell in nb.cells}
     found: dict[str, Exercise] = {}
     for cell in nb.cells:
         for tag in cell.metadata.get("tags", []):
             if tag.startswith(TAG):
                 slug = tag.removeprefix(TAG)
-                empty = Exercise(path, [], by_id.get(f"check-{slug}"))
+                empty = Exercise(name, [], by_id.get(f"check-{slug}"))
                 number = language + slug.replace("-", ".")
                 found.setdefault(number, empty).answers.append(cell)
     return found
 
 
-def _lessons(root: Path) -> dict[Path, nbformat.NotebookNode]:
-    """The notebooks of a course or of a folder; JupyterLab's duplicates come last."""
-    folder = root / "notebooks"
-    folder = folder if folder.is_dir() else root
+def _home(root: Path) -> Path:
+    """The folder of the lessons of a course, or of a folder of lessons."""
+    return root / "notebooks" if (root / "notebooks").is_dir() else root
+
+
+def _lessons(root: Path) -> dict[str, nbformat.NotebookNode]:
+    """The lessons by name, Chinese ones in zh/; JupyterLab's duplicates come last."""
+    folder, lessons = _home(root), {}
     files = [*folder.glob("*.ipynb"), *folder.glob(f"{ZH}*.ipynb")]
-    lessons = {}
     for path in sorted(files, key=lambda p: (bool(re.search(r"-Copy\d+$", p.stem)), p)):
+        name = path.relative_to(folder).as_posix()
         try:
-            lessons[path] = nbformat.read(path, as_version=4)
-            _exercises(path, lessons[path])
+            lessons[name] = nbformat.read(path, as_version=4)
+            _exercises(name, lessons[name])
         except Exception as error:  # what nbformat raises depends on what is broken
             raise ValueError(
-                f"{_name(path)}: is not a notebook ({type(error).__name__}); "
+                f"{name}: is not a notebook ({type(error).__name__}); "
                 "move it elsewhere, and get the lesson back (in a clone with: git "
-                f"checkout -- notebooks/{_name(path)})"
+                f"checkout -- notebooks/{name})"
             ) from error
     return lessons
 
@@ -169,19 +168,19 @@ def save(root: Path = ROOT) -> list[str]:
     """
     file = _folder(root) / "answers.json"
     answers, lines, seen = _read(file), [], set()
-    for path, nb in _lessons(root).items():
-        exercises = _exercises(path, nb)
+    for name, nb in _lessons(root).items():
+        exercises = _exercises(name, nb)
         ids = re.findall(r"solution-(\d+)-(\d+)", " ".join(map(_id, nb.cells)))
         there = {id.removeprefix(ZH) for id in exercises}
         for id in {".".join(id) for id in ids} - there:
-            lines.append(f"{id}: its answer cell is missing in {_name(path)}")
+            lines.append(f"{id}: its answer cell is missing in {name}")
         for id, exercise in exercises.items():
             if id in seen:
-                lines.append(f"{id}: is also in {_name(path)}, which was ignored")
+                lines.append(f"{id}: is also in {name}, which was ignored")
                 continue
             seen.add(id)
             found = {
-                "lesson": _name(path),
+                "lesson": name,
                 "kind": exercise.answers[0].cell_type,
                 "source": exercise.source,
                 "outputs": exercise.answers[-1].get("outputs", []),
@@ -189,7 +188,7 @@ def save(root: Path = ROOT) -> list[str]:
             }
             before = answers.get(id, found)
             if is_stub(found["source"]) and not is_stub(before["source"]):
-                lines.append(f"{id}: untouched in {_name(path)}; kept the saved answer")
+                lines.append(f"{id}: untouched in {name}; kept the saved answer")
                 continue
             found["earlier"] = before.get("earlier", [])
             if before["source"] != found["source"]:
@@ -210,8 +209,8 @@ def restore(root: Path = ROOT) -> list[str]:
         raise ValueError(f"{file}: has no saved answers; save them first")
     lessons, changed, lines = _lessons(root), {}, []
     places: dict[str, Exercise] = {}
-    for path, nb in lessons.items():
-        places = _exercises(path, nb) | places  # the first one, if it is there twice
+    for name, nb in lessons.items():
+        places = _exercises(name, nb) | places  # the first one, if it is there twice
     for id in places:  # an answer in one language goes into the other one, too
         twin = answers.get(id.removeprefix(ZH) if id.startswith(ZH) else f"{ZH}{id}")
         if twin and is_stub(answers.get(id, {"source": ""})["source"]):
@@ -225,19 +224,19 @@ def restore(root: Path = ROOT) -> list[str]:
         elif place.source == answer["source"]:
             words += ", already in the lesson"
         elif not is_stub(place.source):
-            words = f"{_name(place.path)} has another answer, which stays; the saved "
+            words = f"{place.lesson} has another answer, which stays; the saved "
             words += f"one is in {file}"
         else:
             kind = answer.get("kind", "code")
             _put(place.answers[0], kind, answer["source"], answer["outputs"])
             if place.check is not None:
                 _put(place.check, "code", place.check.source, answer["check_outputs"])
-            changed[place.path] = lessons[place.path]
-            words += f", put back into {_name(place.path)}"
+            changed[place.lesson] = lessons[place.lesson]
+            words += f", put back into {place.lesson}"
         lines.append(f"{id}: {words}")
     _back_up(changed, root)
-    for path, nb in changed.items():
-        _write(path, nbformat.writes(nb) + "\n")
+    for name, nb in changed.items():
+        _write(_home(root) / name, nbformat.writes(nb) + "\n")
     return lines
 
 
@@ -251,17 +250,16 @@ def _put(cell: nbformat.NotebookNode, kind: str, source: str, outputs: list) -> 
         cell.execution_count = count
 
 
-def _back_up(paths, root: Path) -> Path | None:
+def _back_up(names, root: Path) -> Path | None:
     """Copy lessons to a new folder in backup/, and return it; None without lessons."""
-    if not paths:
+    if not names:
         return None
     backup = _folder(root) / "backup"
     backup.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp("", time.strftime("%Y-%m-%d-%H%M%S-"), backup))
-    for path in paths:
-        copy = folder / _name(path)
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copy2(path, copy)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(_home(root) / name, folder / name)
     return folder
 
 
@@ -281,15 +279,15 @@ def update(root: Path = ROOT) -> list[str]:
     _git(root, "merge", "HEAD")  # git refuses this during an unfinished merge
     _git(root, "fetch")
     how = ("--name-only", "--relative", "--diff-filter=M", "-z")
-    changed = _git(root, "diff", *how, "HEAD", "--", "notebooks").split("\0")[:-1]
-    folder = _back_up([root / name for name in changed], root)
+    changed = _git(root / "notebooks", "diff", *how, "HEAD", "--", ".").split("\0")[:-1]
+    folder = _back_up(changed, root)
     try:
         if changed:
-            _git(root, "checkout", "HEAD", "--", *changed)
+            _git(root / "notebooks", "checkout", "HEAD", "--", *changed)
         pulled = _git(root, "merge", "--ff-only", "@{upstream}")
     except BaseException:  # an interrupt too
         for name in changed:
-            shutil.copy2(folder / _name(root / name), root / name)
+            shutil.copy2(folder / name, root / "notebooks" / name)
         raise
     kept = f"backup of your lessons: {folder}" if folder else "no lesson was changed"
     return [*lines, kept, pulled.strip().splitlines()[-1], *restore(root)]
@@ -308,26 +306,28 @@ def _git(root: Path, *words: str) -> str:
 def student(root: Path = ROOT) -> list[str]:
     """Write the lessons without solutions to student/; return a line for each."""
     lines = []
-    for path, nb in _lessons(root).items():
+    for name, nb in _lessons(root).items():
         kept = [c for c in nb.cells if "solution" not in c.metadata.get("tags", [])]
         removed, nb.cells = len(nb.cells) - len(kept), kept
         for cell in kept:
             cell.source = HINT.sub("", cell.source)
-        _write(root / "student" / _name(path), nbformat.writes(nb) + "\n")
-        exercises = _exercises(path, nb).items()
+        _write(root / "student" / name, nbformat.writes(nb) + "\n")
+        exercises = _exercises(name, nb).items()
         answered = [id for id, exercise in exercises if not is_stub(exercise.source)]
         also = f", but it answers {', '.join(answered)}" if answered else ""
-        lines.append(f"student/{_name(path)}: {removed} solutions left out{also}")
+        lines.append(f"student/{name}: {removed} solutions left out{also}")
     return lines
 
 
 def _here() -> Path:
     """The folder of the lessons to work on."""
     folder = Path.cwd()
-    folder = folder.parent if folder.name == "zh" else folder
+    if folder.name == "zh" and not (folder / "zh").exists():
+        folder = folder.parent  # from the Chinese lessons; those of both have a zh, too
     folder = folder.parent if folder.name == "notebooks" else folder
     for root in (folder, ROOT):
-        if (root / "notebooks").exists() or any(root.glob("*.ipynb")):
+        chinese = [] if (root / "zh/zh").exists() else [f"{ZH}*.ipynb"]
+        if any(any(root.glob(p)) for p in ("notebooks", "*.ipynb", *chinese)):
             return root
     raise ValueError(f"{folder}: has no lessons; change to the folder of yours")
 
