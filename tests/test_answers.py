@@ -352,6 +352,11 @@ def test_each_language_keeps_its_answer_or_takes_the_other_ones(course, path) ->
     assert {p.name for p in backup.rglob("*.ipynb")} == {"01_a.ipynb", "02_b.ipynb"}
     student(course)
     assert cell(course / "student/zh/01_a.ipynb", "check-1-1")
+    save(course)
+    answered(course / "notebooks/02_b.ipynb", "answer-2-1", "def c(): return 2")
+    save(course)
+    assert "zh/2.1: right, put back into zh/02_b.ipynb" in restore(course)
+    assert cell(other, "answer-2-1").source == "def c(): return 2"
 
 
 def test_work_in_progress_is_not_put_over(course, path) -> None:

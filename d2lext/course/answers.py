@@ -202,28 +202,32 @@ def save(root: Path = ROOT) -> list[str]:
 def restore(root: Path = ROOT) -> list[str]:
     """Put saved answers into lessons that have none; return a line for each exercise.
 
-    An answer that is in a lesson stays there. Raises ValueError as `save` does.
+    An answer in a lesson stays, but an outdated copy does not. Raises as `save` does.
     """
     file = _folder(root) / "answers.json"
     if not (answers := _read(file)):
         raise ValueError(f"{file}: has no saved answers; save them first")
-    lessons, changed, lines = _lessons(root), {}, []
+    lessons, changed, lines, stale = _lessons(root), {}, [], {}
     places: dict[str, Exercise] = {}
     for name, nb in lessons.items():
         places = _exercises(name, nb) | places  # the first one, if it is there twice
     for id in places:  # an answer in one language goes into the other one, too
         twin = answers.get(id.removeprefix(ZH) if id.startswith(ZH) else f"{ZH}{id}")
-        if twin and is_stub(answers.get(id, {"source": ""})["source"]):
-            answers[id] = twin
+        own = answers.get(id, {"source": ""})
+        ever = [a["source"] for a in (own, *own.get("earlier", []))]
+        old = [a["source"] for a in (twin or {}).get("earlier", [])]
+        if twin and all(is_stub(source) or source in old for source in ever):
+            stale[id], answers[id] = own["source"], twin
     for id, answer in answers.items():
         words, place = _state(answer), places.get(id)
+        sources = [a.source for a in place.answers] if place else []
         if words == "untouched":
             pass
         elif place is None:
             words = f"no lesson has this exercise any more; kept in {file}"
         elif place.source == answer["source"]:
             words += ", already in the lesson"
-        elif not is_stub(place.source):
+        elif not is_stub(place.source) and sources != [stale.get(id)]:
             words = f"{place.lesson} has another answer, which stays; the saved "
             words += f"one is in {file}"
         else:
