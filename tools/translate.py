@@ -10,6 +10,7 @@ something to list or to write. To translate in an editor:
     python -m tools.translate 01_flip --import FILE.md
 
 A file holds each message in English, below `@@ CONTEXT`, and in Chinese, below `@@ zh`.
+If the Chinese of a message marked (changed) still holds as it is, delete the mark.
 """
 
 import argparse
@@ -163,12 +164,13 @@ def imported(messages: Catalog, text: str) -> Catalog:
     new = dict(messages)
     columns = (parts[::4], parts[1::4], parts[3::4])
     for context, english, chinese in zip(*columns, strict=True):
-        context = re.sub(r" \((new|changed)\)$", "", context)
+        context, changed = re.subn(r" \(changed\)$", "", context.removesuffix(" (new)"))
         if context not in messages:
             raise ValueError(f"there is no message {context!r}; export again")
         if messages[context].english.strip() != english.strip():
             raise ValueError(f"the English of {context!r} is another; export again")
-        new[context] = Message(messages[context].english, chinese.strip())
+        if not changed or chinese.strip() != messages[context].chinese.strip():
+            new[context] = Message(messages[context].english, chinese.strip())
     return new
 
 
