@@ -91,6 +91,8 @@ def plain_outputs(lesson: Lesson) -> Found:
             svg = kind == "text/html" and "<svg" in content
             if svg or kind.startswith(NEVER_STORED):
                 yield f"{cell.id}: holds {'SVG' if svg else kind}"
+            if re.search(r" at 0x[0-9a-f]+>", str(content)):
+                yield f"{cell.id}: holds the address of an object"
 
 
 def slugs(lesson: Lesson) -> Found:
@@ -340,6 +342,7 @@ BROKEN = [
     (plain_outputs, shown(f"{NEVER_STORED[0]}-view+json", {})),
     (plain_outputs, shown("image/svg+xml", "<svg/>")),
     (plain_outputs, shown("text/html", "<div><svg></svg></div>")),
+    (plain_outputs, shown("text/plain", "<Legend at 0x7f00ff>")),
     (slugs, change("save", id="Save")),
     (slugs, change("save", id="save_it")),
     (slugs, change("save", id="save-")),
