@@ -306,7 +306,9 @@ class Normalize(Transform):
             constant(expect.per_channel(name, getattr(self, name), X), X.device)
             for name in ("mean", "std")
         )
-        return (to_float(X) - mean).div_(std)
+        fresh = X.dtype != torch.float32  # converted: nobody else has it
+        X = to_float(X)
+        return (X.sub_(mean) if fresh else X - mean).div_(std)
 
 
 # Erasing
