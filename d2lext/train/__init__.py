@@ -113,7 +113,8 @@ def train(
     """Train one net with `config`, in every process if there is a process group.
 
     The learning rate rises to `lr` in the first quarter and then falls (Smith and
-    Topin, arXiv:1708.07120). Every run is recorded, even an interrupted one.
+    Topin, arXiv:1708.07120); with Muon it falls linearly from the start. Every run is
+    recorded, even an interrupted one.
 
     device: default: the first GPU, else the CPU.
     root: as for `read_cifar10`.
@@ -145,12 +146,7 @@ def train(
     torch.manual_seed(config.seed)
     net = _make_net(config, X).to(device, memory_format=torch.channels_last)
     trainer = _make_trainer(config, net)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        trainer,
-        [group["lr"] for group in trainer.param_groups],
-        total_steps=max(5, config.epochs * len(train_iter)),  # OneCycleLR needs 5
-        **{"pct_start": 0.25, "div_factor": 10, "final_div_factor": 100},
-    )
+    scheduler = _make_scheduler(config, trainer, config.epochs * len(train_iter))
     state = {"net": net, "trainer": trainer, "scheduler": scheduler}
     history = checkpoints.restore(state, saved)
     first, done = len(history), history[-1] if history else Point(0, 0, 0, 0, 0, 0)
@@ -267,6 +263,17 @@ def _make_trainer(config: Config, net: nn.Module) -> torch.optim.Optimizer:
         groups.append({"params": filters, "lr": 20 * config.lr, "momentum": 0.6})
     fused = weights[0].device.type != "mps"
     return kind(groups, config.lr, weight_decay=config.weight_decay, fused=fused)
+
+
+def _make_scheduler(config: Config, trainer, steps: int):
+    if config.optimizer == "muon":
+        return torch.optim.lr_scheduler.LinearLR(trainer, 1.0, 0.0, steps)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        trainer,
+        [group["lr"] for group in trainer.param_groups],
+        total_steps=max(5, steps),  # fewer raise an error
+        **{"pct_start": 0.25, "div_factor": 10, "final_div_factor": 100},
+    )
 
 
 def _train_batch(config: Config, history: History) -> Callable:

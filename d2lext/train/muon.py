@@ -11,10 +11,13 @@ import torch
 def orthogonal(G: torch.Tensor, steps: int = 3) -> torch.Tensor:
     """G (m, n) with its singular values moved to about 1: Newton-Schulz iterations."""
     X = (G.mT if len(G) > G.shape[1] else G) / (G.norm() + 1e-7)
+    A = X @ X.mT  # every step is a polynomial in A, which is small, times X
+    P = torch.eye(len(A), dtype=A.dtype, device=A.device)
     for _ in range(steps):  # s -> 3.4445 s - 4.775 s^3 + 2.0315 s^5, for each value s
-        A = X @ X.mT
-        A = torch.addmm(A, A, A, beta=-4.7750, alpha=2.0315)
-        X = torch.addmm(X, A, X, beta=3.4445)
+        Q = torch.addmm(A, A, A, beta=-4.7750, alpha=2.0315)
+        Q.diagonal().add_(3.4445)
+        P, A = Q @ P, Q @ A @ Q
+    X = P @ X
     return X.mT if len(G) > G.shape[1] else X
 
 
