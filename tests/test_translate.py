@@ -161,7 +161,7 @@ def test_checks_speak_the_language_of_the_lesson(monkeypatch, tmp_path) -> None:
     assert right.startswith("1.1：正确：an index")  # which has no Chinese here
     assert wrong == "1.1：not yet: 应返回float32 张量，得到的是float64 张量。"
     assert str(exercises.verdict("1.1", ...)) == "1.1: not answered yet."
-    with pytest.raises(ValueError, match="one of en, zh; got 'de'"):
+    with pytest.raises(FileNotFoundError, match=r"de\.json"):
         d2l.language("de")
 
 
