@@ -1,5 +1,6 @@
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -20,3 +21,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         words = f"no browser found ({', '.join(CHROMIUM)})"
         # A machine that tests every change must not pass by leaving tests out.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(words)
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test trains on the sample, and records its runs in a file of its own."""
+    monkeypatch.setenv("D2LEXT_CIFAR10", "sample")
+    monkeypatch.setenv("D2LEXT_RUNS", str(tmp_path / "runs.jsonl"))
