@@ -5,7 +5,6 @@ import hashlib
 import http.server
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -22,7 +21,7 @@ from torchvision.datasets import CIFAR10
 import d2lext.images
 from d2lext.fetch import fetch
 from d2lext.images import CLASSES, VARIABLE, main, read_cifar10, read_sample
-from tests.tiny_images import make_folder
+from tests.common import make_folder, rows
 
 NAME, UNPACKED = CIFAR10.filename, CIFAR10.base_folder
 
@@ -32,48 +31,43 @@ def no_variable(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
 # The bundled sample
 
 
-@pytest.mark.parametrize(("split", "n"), [("train", 2000), ("test", 1000)])
-def test_the_sample_has_cifar10s_shape_and_classes(split, n, monkeypatch):
+def test_the_sample_stands_for_cifar10_and_holds_out_images(root, monkeypatch):
     monkeypatch.setenv(VARIABLE, "sample")
-    X, y, classes, source = read_cifar10(split == "train", download=True)
-    assert (X.shape, X.dtype, y.dtype) == ((n, 32, 32, 3), torch.uint8, torch.int64)
-    assert y.bincount().tolist() == [n // 10] * 10
-    assert classes == CLASSES
-    assert source[:3] == ("sample", split == "train", n)
-    assert f"bundled sample, {n:,} images for {split}ing" in str(source)
-
-
-def test_the_sample_holds_out_other_images_under_the_test_conditions():
-    splits = [read_sample(split) for split in ("train", "test", "val")]
-    assert [len(X) for X, *_ in splits] == [2000, 1000, 1000]
-    assert splits[2].y.bincount().tolist() == [100] * 10
-    images = [{x.numpy().tobytes() for x in X} for X, *_ in splits]
-    assert not images[2] & (images[0] | images[1])
+    splits = [read_cifar10(is_train, download=True) for is_train in (True, False)]
+    splits.append(read_sample("val"))
+    words = ("2,000 images for training", "1,000 images for testing", "for choosing")
+    for (X, y, classes, source), part in zip(splits, words, strict=True):
+        n = 2000 if source.is_train else 1000
+        assert (X.shape, X.dtype, y.dtype) == ((n, 32, 32, 3), torch.uint8, torch.int64)
+        assert y.bincount().tolist() == [n // 10] * 10 and classes == CLASSES
+        assert source[:3] == ("sample", "training" in part, n)
+        assert "the bundled sample, " in str(source) and part in str(source)
+    train, test, val = ({x.numpy().tobytes() for x in X} for X, *_ in splits)
+    assert not val & (train | test)
     narrow, test, val = (X.float().mean() for X, *_ in splits)  # darker: other light
     assert abs(val - test) < 3 < narrow - val
-    assert "for choosing settings" in str(splits[2].source)
-
-
-def test_a_folder_without_data_gives_the_sample_and_says_so(tmp_path):
-    source = read_cifar10(True, tmp_path).source
-    assert source.kind == "sample" and f"no CIFAR-10 in {tmp_path}" in str(source)
-    assert "no CIFAR-10 in" not in str(read_sample("train").source)
+    assert "no CIFAR-10 in" not in str(splits[0].source)
+    instead = read_cifar10(True, root).source
+    assert instead.kind == "sample" and f"(no CIFAR-10 in {root})" in str(instead)
 
 
 def test_a_root_that_is_given_goes_before_the_variable(folder, monkeypatch):
     monkeypatch.setenv(VARIABLE, "sample")
     assert len(read_cifar10(True, folder).y) == 20
+    with pytest.raises(FileNotFoundError, match=r"root: there is no folder.*typo"):
+        read_cifar10(True, folder / "typo")
     monkeypatch.setenv(VARIABLE, str(folder))
     assert len(read_cifar10(True).y) == 20
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"root: there is no folder.*typo"):
-        read_cifar10(True, tmp_path / "typo")
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "gone"))
+    monkeypatch.setenv(VARIABLE, str(folder / "gone"))
     with pytest.raises(FileNotFoundError, match=f"{VARIABLE}: there is no.*gone"):
         read_cifar10(True)
 
@@ -119,107 +113,64 @@ def test_jpegs_and_hidden_files_and_other_endings(folder):
     assert "(jpg, png)" in str(read_cifar10(True, folder).source)
 
 
-class Touch:
-    """Unpickled, it makes a folder."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def cut(root: Path) -> None:
-    path = root / "train/ship/1.png"
-    Image.effect_noise((32, 32), 90).convert("RGB").save(path)
-    path.write_bytes(path.read_bytes()[:300])
+# What is done to a folder of images, and what is said of it.
+BROKEN = r"""
+(train / "deer").rename(root / "deer")         | train: .*deer
+[*map(os.remove, (train / "deer").iterdir())]  | train: .*deer\..*just these folders
+(train / "moose").mkdir()                      | train: moose: not one of
+image(1, (1, 1)).save(cat)                     | 0\.png: .* \(1 x 1, RGB\); convert
+image(1, mode="L").save(cat)                   | 0\.png: .* \(32 x 32, L\); convert
+cat.write_bytes(b"hello")                      | 0\.png: expected an .*copy it again
+os.truncate(cat, 60)                           | 0\.png: expected an .*copy it again
+train.rename(root / "training")                | train: .*airplane, automobile
+[p.rename(f"{p}s") for p in root.glob("t*/*")] | need these folders: airplane
+"""
 
 
-BROKEN = {
-    "missing": (lambda root: shutil.rmtree(root / "train/deer"), r"train: .*deer"),
-    "empty": (
-        lambda root: [path.unlink() for path in (root / "train/deer").iterdir()],
-        r"train: .*deer\..*just these folders",
-    ),
-    "extra": (lambda root: (root / "train/moose").mkdir(), r"train: moose: not one of"),
-    "size": (
-        lambda root: image(1, (1, 1)).save(root / "train/cat/0.png"),
-        r"0\.png: expected an image of 32 x 32, RGB \(1 x 1, RGB\); convert",
-    ),
-    "mode": (
-        lambda root: image(1, mode="L").save(root / "train/cat/0.png"),
-        r"0\.png: expected .* \(32 x 32, L\); convert",
-    ),
-    "no image": (
-        lambda root: (root / "train/cat/0.png").write_bytes(b"hello"),
-        r"0\.png: expected an image.*copy it again",
-    ),
-    "truncated": (cut, r"1\.png: expected an image.*copy it again"),
-    "no split": (
-        lambda root: (root / "train").rename(root / "training"),
-        r"train: .*airplane, automobile",
-    ),
-    "other classes": (
-        lambda root: [path.rename(f"{path}s") for path in root.glob("t*/*")],
-        "need these folders: airplane",
-    ),
-}
-
-
-@pytest.mark.parametrize(("break_it", "words"), BROKEN.values(), ids=BROKEN)
-def test_a_folder_that_is_not_cifar10_is_refused_by_name(folder, break_it, words):
-    break_it(folder)
+@rows("code words", BROKEN)
+def test_a_folder_that_is_not_cifar10_is_refused_by_name(folder, code, words):
+    train, cat = folder / "train", folder / "train/cat/0.png"
+    eval(code, globals(), {"root": folder, "train": train, "cat": cat})
     with pytest.raises(ValueError, match=words):
         read_cifar10(True, folder)
     assert not list(folder.glob("cifar*"))
 
 
-@pytest.fixture
-def competition(tmp_path: Path) -> Path:
-    """Kaggle's: flat, labels in a table, and test images that nobody may label."""
-    root = tmp_path / "competition"
+def test_kaggles_competition_is_read_and_a_fifth_held_out(root):
+    """Flat, labels in a table, and test images that nobody may label."""
     for split in ("train", "test"):
-        (root / split).mkdir(parents=True)
+        (root / split).mkdir()
         for n in range(1, 51):
             image(n).save(root / split / f"{n}.png")
     lines = [f"{n},{CLASSES[n % 10]}" for n in range(1, 51)]
     (root / "trainLabels.csv").write_text("\n".join(["id,label", *lines, ""]))
-    return root
-
-
-def test_kaggles_competition_is_read_and_a_fifth_held_out(competition):
-    halves = [values(competition, is_train) for is_train in (True, False)]
+    halves = [values(root, is_train) for is_train in (True, False)]
     assert [len(half) for half in halves] == [40, 10]
     assert sorted(halves[0] + halves[1]) == sorted((n % 10, n) for n in range(1, 51))
-    assert "Kaggle's competition, a fifth" in str(
-        read_cifar10(True, competition).source
-    )
-    (competition / "train/7.png").unlink()
+    assert "Kaggle's competition, a fifth" in str(read_cifar10(True, root).source)
+    (root / "train/7.png").unlink()
     with pytest.raises(ValueError, match=r"trainLabels\.csv: .*7\.png.*unpack"):
-        read_cifar10(True, competition)
-    (competition / "trainLabels.csv").write_text("id,label\n1,moose\n")
-    with pytest.raises(
-        ValueError, match=r"trainLabels\.csv: expected an id and a label"
-    ):
-        read_cifar10(True, competition)
+        read_cifar10(True, root)
+    (root / "trainLabels.csv").write_text("id,label\n1,moose\n")
+    with pytest.raises(ValueError, match=r"trainLabels\.csv: expected an id and a la"):
+        read_cifar10(True, root)
 
 
-UNREAD = {
-    f"{UNPACKED}/data_batch_1": r"its parent folder, .*data$",
-    "train/airplane/1.png": r"its parent folder, .*data$",
-    "train-00000-of-00001.parquet": "parquet files.*tar.gz",
-    "plain_text/test.parquet": "parquet files.*tar.gz",
-    "cifar-10-batches-bin/data_batch_1.bin": "binary files.*tar.gz",
-    "cifar-10-binary.tar.gz": "binary files.*tar.gz",
-    "cifar-10-matlab.tar.gz": "Matlab files.*tar.gz",
-    "train.7z": r"unpack its train\.7z",
-}
+UNREAD = r"""
+cifar-10-batches-py/data_batch_1         | its parent folder, .*data$
+train/airplane/1.png                     | its parent folder, .*data$
+train-00000-of-00001.parquet             | parquet files.*tar.gz
+plain_text/test.parquet                  | parquet files.*tar.gz
+cifar-10-batches-bin/data_batch_1.bin    | binary files.*tar.gz
+cifar-10-binary.tar.gz                   | binary files.*tar.gz
+cifar-10-matlab.tar.gz                   | Matlab files.*tar.gz
+train.7z                                 | unpack its train\.7z
+"""
 
 
-@pytest.mark.parametrize(("name", "words"), UNREAD.items())
-def test_what_is_not_read_is_named_with_what_to_do(tmp_path, name, words):
-    root = tmp_path / "data"
-    (root / name).parent.mkdir(parents=True)
+@rows("name words", UNREAD)
+def test_what_is_not_read_is_named_with_what_to_do(root, name, words):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).touch()
     deep = name.split("/")[0] if words.startswith("its parent") else ""
     with pytest.raises(ValueError, match=words):
@@ -233,57 +184,37 @@ def md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
+def pixels(n: int) -> np.ndarray:
+    rng = np.random.default_rng(n)
+    return rng.integers(0, 256, (10, 3072), dtype=np.uint8)
+
+
 @pytest.fixture
-def official(tmp_path: Path, monkeypatch) -> type[CIFAR10]:
-    """A small one, its archive and its files in tmp_path/mirror."""
+def mirror(tmp_path: Path, monkeypatch) -> Path:
+    """A folder that has it as an archive and unpacked."""
     base = tmp_path / "mirror" / UNPACKED
     base.mkdir(parents=True)
-    sums = {}
-    for n, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
-        data = np.random.default_rng(n).integers(0, 256, (10, 3072), dtype=np.uint8)
-        content = pickle.dumps({"data": data, "labels": list(range(10))})
+    lists = {"train_list": [], "test_list": []}
+    for n, (name, _) in enumerate(CIFAR10.train_list + CIFAR10.test_list):
+        content = pickle.dumps({"data": pixels(n), "labels": list(range(10))})
         (base / name).write_bytes(content)
-        sums[name] = md5(content)
-    meta = pickle.dumps({"label_names": list(CLASSES)})
-    (base / "batches.meta").write_bytes(meta)
+        lists["train_list" if n < 5 else "test_list"].append([name, md5(content)])
     archive = base.parent / NAME
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(base, base.name)
-
-    class Small(CIFAR10):
-        url = "http://127.0.0.1:9/nothing-there"
-        tgz_md5 = md5(archive.read_bytes())
-
-    Small.train_list = [[name, sums[name]] for name, _ in CIFAR10.train_list]
-    Small.test_list = [[name, sums[name]] for name, _ in CIFAR10.test_list]
-    Small.meta = CIFAR10.meta | {"md5": md5(meta)}
-    monkeypatch.setattr(d2lext.images, "CIFAR10", Small)
-    return Small
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, official) -> Path:
-    return tmp_path / "mirror"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
+    small = lists | {"tgz_md5": md5(archive.read_bytes()), "url": "http://127.0.0.1:9"}
+    monkeypatch.setattr(d2lext.images, "CIFAR10", type("Small", (CIFAR10,), small))
+    return base.parent
 
 
 @pytest.mark.parametrize(("is_train", "n"), [(True, 50), (False, 10)])
-def test_the_unpacked_version_is_read(mirror, official, is_train, n):
+def test_the_unpacked_version_is_read(mirror, is_train, n):
     (mirror / NAME).unlink()
     X, y, classes, source = read_cifar10(is_train, mirror)
+    wanted = np.concatenate(list(map(pixels, range(5) if is_train else [5])))
+    assert np.array_equal(X.permute(0, 3, 1, 2).flatten(1), wanted)
     assert (X.shape, X.dtype, y.dtype) == ((n, 32, 32, 3), torch.uint8, torch.int64)
-    assert y.tolist() == list(range(10)) * (n // 10)
-    for i in range(n // 10):
-        rng = np.random.default_rng(i if is_train else 5)
-        wanted = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
-        part = X[10 * i : 10 * i + 10].permute(0, 3, 1, 2).flatten(1)
-        assert np.array_equal(part, wanted)
-    assert classes == CLASSES
+    assert y.tolist() == list(range(10)) * (n // 10) and classes == CLASSES
     assert source == ("official", is_train, n, mirror / UNPACKED, "")
     assert f"official version, {n} images" in str(source)
 
@@ -299,7 +230,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS.values(), ids=FORMS)
-def test_the_archive_is_found_however_it_came(root, mirror, official, name):
+def test_the_archive_is_found_however_it_came(root, mirror, name):
     data = (mirror / NAME).read_bytes()
     (root / name).parent.mkdir(exist_ok=True)
     (root / name).write_bytes(gzip.decompress(data) if name.endswith(".tar") else data)
@@ -315,11 +246,10 @@ def test_the_archive_is_found_however_it_came(root, mirror, official, name):
 
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch"])
 @pytest.mark.parametrize("packed", [True, False])
-def test_an_altered_batch_is_named_and_never_unpickled(
-    tmp_path, root, mirror, official, name, packed
-):
-    altered = mirror / UNPACKED / name
-    altered.write_bytes(pickle.dumps(Touch(tmp_path / "unpickled")))
+def test_an_altered_batch_is_named_and_never_unpickled(root, mirror, name, packed):
+    unpickled = root.parent / "unpickled"
+    call = f"cos\nmkdir\n(V{unpickled}\ntR."  # a pickle of os.mkdir(unpickled)
+    (mirror / UNPACKED / name).write_text(call)
     if packed:
         with tarfile.open(root / NAME, "w:gz") as tar:
             tar.add(mirror / UNPACKED, UNPACKED)
@@ -328,17 +258,15 @@ def test_an_altered_batch_is_named_and_never_unpickled(
     for is_train in (True, False):
         with pytest.raises(ValueError, match=rf"{name}: missing.*make cifar10"):
             read_cifar10(is_train, root)
-    assert not (tmp_path / "unpickled").exists()
+    assert not unpickled.exists()
     assert len(list(root.iterdir())) == 1  # nothing of it was unpacked
 
 
-@pytest.mark.parametrize("how", ["truncated", "altered", "something else"])
-def test_a_bad_archive_is_named_and_not_unpacked(root, mirror, official, how):
-    data = bytearray((mirror / NAME).read_bytes())
-    if how == "altered":
-        data[len(data) // 2] ^= 255
-    bad = {"truncated": data[: len(data) // 2], "altered": data}.get(how, b"<html>")
-    (root / NAME).write_bytes(bad)
+@pytest.mark.parametrize(
+    "damage", [lambda x: x[:-100], lambda x: x[:99] + x[100:], lambda x: b"<html>"]
+)
+def test_a_bad_archive_is_named_and_not_unpacked(root, mirror, damage):
+    (root / NAME).write_bytes(damage((mirror / NAME).read_bytes()))
     with pytest.raises(ValueError, match=r"tar\.gz: .*truncated or altered.*delete it"):
         read_cifar10(True, root)
     assert [p.name for p in root.iterdir()] == [NAME]
@@ -353,22 +281,21 @@ def server(mirror: Path):
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            data = self.server.data
             first = self.headers.get("Range")
             self.server.asked.append(first)
             start = int(first[6:-1]) if first and self.server.ranges else 0
-            if start and start >= len(data):
+            data = self.server.data[start:]
+            if not data:
                 self.send_error(416)
                 return
             self.send_response(206 if start else 200)
             if self.server.says_length:
-                self.send_header("Content-Length", str(len(data) - start))
+                self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            end = len(data)
             if self.server.drop:
                 self.server.drop -= 1
-                end = start + (len(data) - start) // 2
-            self.wfile.write(data[start:end])
+                data = data[: len(data) // 2]
+            self.wfile.write(data)
 
         def log_message(self, *args):
             pass
@@ -376,8 +303,7 @@ def server(mirror: Path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.data = (mirror / NAME).read_bytes()
         server.md5 = md5(server.data)
-        server.asked, server.drop = [], 0
-        server.ranges = server.says_length = True
+        server.asked, server.drop, server.ranges, server.says_length = [], 0, True, True
         server.url = f"http://127.0.0.1:{server.server_port}/{NAME}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
@@ -385,13 +311,11 @@ def server(mirror: Path):
 
 
 @pytest.mark.parametrize("there", [None, b"half"])
-def test_download_only_when_asked(tmp_path, mirror, official, server, there):
-    root = tmp_path / "new" / "data"
-    root.mkdir(parents=True)
+def test_download_only_when_asked(root, mirror, server, there):
     assert read_cifar10(True, root).source.kind == "sample" and server.asked == []
     if there:
         (root / NAME).write_bytes(there)
-    official.url = (mirror / NAME).as_uri() if there else server.url
+    d2lext.images.CIFAR10.url = (mirror / NAME).as_uri() if there else server.url
     assert len(read_cifar10(True, root, download=True).y) == 50
     assert len(read_cifar10(False, root, download=True).y) == 10
     assert server.asked == ([] if there else [None])
@@ -409,9 +333,7 @@ def test_a_broken_download_goes_on_where_it_stopped(root, server, says_length, c
 
 
 @pytest.mark.parametrize("says_length", [True, False])
-def test_a_server_that_breaks_off_each_time_takes_nothing_away(
-    root, server, says_length
-):
+def test_a_server_that_breaks_off_takes_nothing_away(root, server, says_length):
     server.drop, server.ranges, server.says_length = 9, False, says_length
     (part := root / f"{NAME}.part").write_bytes(server.data[:-10])
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.1.*try again to resume"):
@@ -463,24 +385,20 @@ def test_the_command_says_what_there_is(folder, root, server, capsys, monkeypatc
 
 
 MAINS = """
-import os, sys
+import contextlib, os, sys
 from d2lext import __main__, images, train
 from d2lext.course import answers, doctor
 for module in images, doctor, answers, train, __main__:
     sys.stdout.reconfigure(errors="strict")
-    args = [] if module in (images, doctor) else ["--help"]
-    try:
-        module.main(args)
-    except SystemExit as end:
-        assert end.code == 0
+    with contextlib.suppress(SystemExit):
+        module.main([] if module in (images, doctor) else ["--help"])
     assert sys.stdout.errors == sys.stderr.errors == "backslashreplace", module
     if module is images:
         os.rmdir(os.environ["D2LEXT_CIFAR10"])  # the doctor names it
 """
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_a_console_that_cannot_print_a_folders_name(encoding, tmp_path) -> None:
+def test_a_console_that_cannot_print_a_folders_name(tmp_path) -> None:
     """No command stops there, the name is printed with escapes."""
     folder = tmp_path / "图像"
     folder.mkdir()
@@ -488,7 +406,7 @@ def test_a_console_that_cannot_print_a_folders_name(encoding, tmp_path) -> None:
         [sys.executable, "-c", MAINS],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONIOENCODING": encoding, VARIABLE: str(folder)},
+        env=os.environ | {"PYTHONIOENCODING": "cp1252", VARIABLE: str(folder)},
     )
     assert told.returncode == 0, told.stderr
     assert told.stdout.count(r"\u56fe\u50cf") >= 2  # of images and of doctor
