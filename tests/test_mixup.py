@@ -21,18 +21,11 @@ from d2lext.mixup import (
     mixup_data,
     train_batch_mixup,
 )
-from d2lext.multi_gpu import train_ch13
+from tests.common import CPU, LOSS, flat, make_net, rows, seeded, sgd
 
-CPU = [torch.device("cpu")]
 CLASSES = 5
-LOSS = nn.CrossEntropyLoss(reduction="none")
 MIXES = pytest.mark.parametrize("mix", [mixup_data, cutmix_data])
 BOTH = pytest.mark.parametrize("per_example", [False, True])
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch) -> None:
-    monkeypatch.setenv("D2LEXT_RUNS", "")
 
 
 def make_batch(n: int = 6, seed: int = 0):
@@ -40,11 +33,8 @@ def make_batch(n: int = 6, seed: int = 0):
     return X, torch.randint(0, CLASSES, (n,), generator=seeded(seed))
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 X, Y = make_batch()
+SOFT = F.one_hot(Y, CLASSES).float()
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 1, 4])
@@ -68,40 +58,25 @@ def test_alpha_0_changes_nothing_and_no_alpha_the_dtype(mix, per_example, dtype)
     mixed, y_a, _, lam = mix(x, Y, 0, per_example)
     assert torch.equal(mixed, x) and torch.equal(y_a, Y)
     assert torch.as_tensor(lam).eq(1).all()
-    assert mixed.dtype == mix(x, Y, 1.0, per_example)[0].dtype == dtype
-
-
-# Mixing
+    other, *_, lams = mix(x, Y, 1.0, per_example)
+    assert mixed.dtype == other.dtype == dtype
+    assert (len(set(lams.tolist())) > 1) if per_example else type(lams) is float
 
 
 @MIXES
 @BOTH
 def test_a_generator_or_a_seed_repeats_the_draw(mix, per_example) -> None:
-    def mixed(generator=None) -> torch.Tensor:
-        return mix(X, Y, 1.0, per_example, generator=generator)[0]
+    def mixed(*generators) -> list[torch.Tensor]:
+        torch.manual_seed(3)
+        return [mix(X, Y, 1.0, per_example, generator=g)[0] for g in generators]
 
     before = X.clone(), Y.clone()
-    torch.manual_seed(3)
-    first, following = mixed(), mixed()
-    assert not torch.equal(first, following)
-    torch.manual_seed(3)
-    again = mixed(seeded(1))  # which leaves the global generator alone
-    assert torch.equal(mixed(), first)
-    assert torch.equal(mixed(seeded(1)), again)
-    assert not torch.equal(mixed(seeded(2)), again)
+    a, b, c, d = mixed(None, seeded(1), None, seeded(2))
+    # A generator leaves the global one alone.
+    assert all(map(torch.equal, mixed(None, None, seeded(1), seeded(2)), (a, c, b, d)))
+    pairs = itertools.combinations((a, b, c, d), 2)
+    assert not any(torch.equal(*pair) for pair in pairs)
     assert torch.equal(X, before[0]) and torch.equal(Y, before[1])
-
-
-@BOTH
-def test_mixup_equals_a_loop_over_examples(per_example) -> None:
-    other = make_batch(seed=1)
-    mixed, y_a, y_b, lam = mixup_data(X, Y, 1.0, per_example, other)
-    lams = lam.tolist() if per_example else [lam] * len(X)
-    assert len(set(lams)) == (len(X) if per_example else 1)
-    for i, weight in enumerate(lams):
-        expected = weight * X[i] + (1 - weight) * other[0][i]
-        torch.testing.assert_close(mixed[i], expected)
-    assert torch.equal(y_a, Y) and torch.equal(y_b, other[1])
 
 
 def test_a_batch_is_mixed_with_a_permutation_of_itself() -> None:
@@ -125,24 +100,30 @@ GivenCutMix = type("GivenCutMix", (Given, v2.CutMix), {})
 
 
 @MIXES
+@BOTH
 @given(st.integers(2, 8), st.floats(0.05, 8), st.integers(0, 100))
-def test_mixing_equals_torchvisions(mix, n, alpha, seed) -> None:
+@settings(max_examples=40)
+def test_mixing_equals_torchvisions(mix, per_example, n, alpha, seed) -> None:
     x, y = make_batch(n, seed)
-    other = x.roll(1, 0), y.roll(1, 0)  # what torchvision mixes a batch with
-    mixed, y_a, y_b, lam = mix(x, y, alpha, other=other)
-    theirs = GivenMixUp(lam=lam)
-    if mix is cutmix_data:
-        pasted = (mixed != x).any(0).any(0).nonzero()  # where: (places, 2)
-        if len(pasted) == 0:
-            assert torch.equal(mixed, x)
-            return
-        (y1, x1), (y2, x2) = pasted.amin(0).tolist(), (pasted.amax(0) + 1).tolist()
-        assert lam == pytest.approx(1 - (x2 - x1) * (y2 - y1) / (8 * 6))
-        theirs = GivenCutMix(box=(x1, y1, x2, y2), lam_adjusted=lam)
-    expected, labels = theirs(x, y)
-    torch.testing.assert_close(mixed, expected)
-    ours = lam * F.one_hot(y_a, CLASSES) + (1 - lam) * F.one_hot(y_b, CLASSES)
-    torch.testing.assert_close(ours, labels)
+    other = x.roll(1, 0), y.roll(1, 0)
+    mixed, y_a, y_b, lam = mix(x, y, alpha, per_example, other)
+    assert torch.equal(y_a, y) and torch.equal(y_b, other[1])
+    lams = lam.tolist() if per_example else [lam] * n
+    for i, lam in enumerate(lams):
+        theirs = GivenMixUp(lam=lam)
+        if mix is cutmix_data:
+            where = (mixed[i] != x[i]).any(0).nonzero()  # (pixels, 2)
+            none = torch.zeros(2, 2, dtype=torch.int64)
+            ends = [where.amin(0), where.amax(0) + 1] if len(where) else none
+            (top, left), (bottom, right) = (end.tolist() for end in ends)
+            area = (bottom - top) * (right - left)
+            assert lam == pytest.approx(1 - area / (8 * 6))
+            theirs = GivenCutMix(box=(left, top, right, bottom), lam_adjusted=lam)
+        # It mixes the first of two with the second.
+        (expected, _), (label, _) = theirs(x[[i, i - 1]], y[[i, i - 1]])
+        torch.testing.assert_close(mixed[i], expected)
+        ours = lam * F.one_hot(y_a, CLASSES) + (1 - lam) * F.one_hot(y_b, CLASSES)
+        torch.testing.assert_close(ours[i], label)
 
 
 def test_cutmix_draws_the_papers_rectangles() -> None:
@@ -171,18 +152,10 @@ def test_cutmix_draws_the_papers_rectangles() -> None:
 
 @MIXES
 def test_probabilities_are_mixed_as_indices_are(mix) -> None:
-    soft = F.one_hot(Y, CLASSES).float()
     hard = mix(X, Y, 1.0, generator=seeded())
-    mixed, a, b, lam = mix(X, soft, 1.0, generator=seeded())
+    mixed, a, b, lam = mix(X, SOFT, 1.0, generator=seeded())
     assert torch.equal(mixed, hard[0]) and lam == hard[3]
-    pred = torch.randn(6, CLASSES)
-    torch.testing.assert_close(
-        mixup_criterion(F.cross_entropy, pred, a, b, lam),
-        mixup_criterion(F.cross_entropy, pred, *hard[1:]),
-    )
-
-
-# The loss
+    assert torch.equal(a, SOFT) and torch.equal(b.argmax(1), hard[2])
 
 
 @BOTH
@@ -204,24 +177,12 @@ def test_loss_and_gradient_equal_soft_labels(per_example, n, classes, seed) -> N
     torch.testing.assert_close(*gradients)
 
 
-# Training
-
-
-def make_net() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(96, CLASSES))
-
-
-def sgd(net) -> torch.optim.Optimizer:
-    return torch.optim.SGD(net.parameters(), lr=0.01)
-
-
 @MIXES
 @BOTH
 def test_a_step_uses_the_mixed_loss_and_weighted_hits(mix, per_example) -> None:
     X, y = make_batch(40)
     mix = partial(mix, per_example=per_example)
-    net, same = make_net(), make_net()
+    net, same = make_net(96), make_net(96)
     torch.manual_seed(5)
     sums = train_batch_mixup(net, X, y, LOSS, sgd(net), CPU, False, 1.0, mix)
     torch.manual_seed(5)
@@ -231,21 +192,10 @@ def test_a_step_uses_the_mixed_loss_and_weighted_hits(mix, per_example) -> None:
     loss = (lam * LOSS(pred, y_a) + (1 - lam) * LOSS(pred, y_b)).sum()
     loss.backward()
     sgd(same).step()
-    torch.testing.assert_close(*(list(n.parameters()) for n in (net, same)))
-    hits = 0.0
-    for guess, a, b, part in zip(pred.argmax(1), y_a, y_b, lam, strict=True):
-        hits += part * (guess == a) + (1 - part) * (guess == b)
+    torch.testing.assert_close(flat(net), flat(same))
+    each = zip(pred.argmax(1), y_a, y_b, lam, strict=True)
+    hits = sum(part * (i == a) + (1 - part) * (i == b) for i, a, b, part in each)
     torch.testing.assert_close(sums, (loss.detach(), hits.float()), check_dtype=False)
-
-
-def test_train_ch13_takes_it(capsys) -> None:
-    loader = torch.utils.data.DataLoader([make_batch(8)] * 3, batch_size=None)
-    net, step = make_net(), partial(train_batch_mixup, alpha=0.3)
-    history = train_ch13(net, loader, loader, LOSS, sgd(net), 2, CPU, train_batch=step)
-    assert history[-1].examples == 48 and 0 <= history[-1].train_acc <= 1
-
-
-# Calibration
 
 
 def test_bins_equal_a_loop_and_add_up() -> None:
@@ -267,19 +217,13 @@ def test_bins_equal_a_loop_and_add_up() -> None:
     assert expected_calibration_error(found) == pytest.approx(error)
 
 
-# Focal loss
-
-
 @pytest.mark.parametrize("gamma", [0, 0.5, 2, 5])
-def test_focal_loss_equals_a_loop(gamma) -> None:
+def test_focal_loss_equals_the_papers(gamma) -> None:
     generator = seeded()
     pred = torch.randn(20, CLASSES, generator=generator, dtype=torch.float64)
     y = torch.randint(0, CLASSES, (20,), generator=generator)
-    losses = []
-    for row, label in zip(pred.tolist(), y.tolist(), strict=True):
-        p = math.exp(row[label]) / sum(map(math.exp, row))
-        losses.append(-((1 - p) ** gamma) * math.log(p))
-    expected = torch.tensor(losses, dtype=torch.float64)
+    p = pred.softmax(1)[range(20), y]
+    expected = -((1 - p) ** gamma) * p.log()
     torch.testing.assert_close(FocalLoss(gamma, "none")(pred, y), expected)
     torch.testing.assert_close(FocalLoss(gamma)(pred, y), expected.mean())
     torch.testing.assert_close(FocalLoss(gamma, "sum")(pred, y), expected.sum())
@@ -298,15 +242,11 @@ def test_focal_loss_of_sure_predictions_is_finite(gamma, size) -> None:
     assert pred.grad.isfinite().all()
 
 
-SOFT = F.one_hot(Y, CLASSES).float()
-NET = make_net()
+NET = make_net(96)
 REFUSED = r"""
 mix(X, Y, (0.5,))                                    | alpha: expected a finite number
 mix(X.byte(), Y, 0.5)                                | x: expected a tensor of floats
 mix(X, Y[:5], 0.5)                                   | y: has 5 labels for 6 examples
-mix(X, Y > 1, 0.5)                                   | y: expected class.*, or prob
-mix(X, Y, 0.5, other=(X[:5], Y))                     | other.0.: expected the shape of x
-mix(X, Y, 0.5, other=(X, Y.float()))                 | other.1.: expected class ind
 mix(X, Y, 0.5, other=(X, SOFT))                      | other.1.: expected the shape of y
 cutmix_data(X[:, 0, 0], Y, 0.5)                      | x: expected shape .n, c, h, w.
 mixup_criterion(FocalLoss, SOFT, Y, Y, 0.5)          | criterion: FocalLoss is a class
@@ -321,8 +261,7 @@ train_batch_mixup(NET, X, SOFT, LOSS, sgd(NET), CPU) | y: expected class indices
 
 
 @MIXES
-@pytest.mark.parametrize("row", REFUSED.strip().splitlines())
-def test_what_does_not_fit_is_named(mix, row) -> None:
-    code, words = row.split(" | ")
+@rows("code words", REFUSED)
+def test_what_does_not_fit_is_named(mix, code, words) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
         eval(code, globals(), {"mix": mix})
