@@ -5,6 +5,7 @@ The chapter is not ours to store: D2LEXT_CHAPTER names its Markdown file.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,36 +28,30 @@ torchvision.datasets.CIFAR10 = CIFAR10
 """
 
 
-def blocks(text: str) -> list[str]:
-    """The Python of a chapter up to its exercises."""
-    text = re.split(r"^## (?:练习|Exercises)", text, flags=re.M)[0]
-    return re.findall(
-        r"^```(?:\{\.python[^\n]*\}|python)\n(.*?)^```", text, re.M | re.S
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not CHAPTER, reason="D2LEXT_CHAPTER names no chapter")
 def test_every_block_runs_after_changing_the_import(tmp_path: Path) -> None:
-    code = "\n".join(blocks(Path(CHAPTER).read_text(encoding="utf-8")))
-    code = re.sub(r"^%.*", "", code, flags=re.M)
-    code, imports = re.subn(
-        "from d2l import torch as d2l", "import d2lext as d2l", code
-    )
-    code, epochs = re.subn(r"trainer, 10, devices\)", "trainer, 1, devices)", code)
-    assert imports == epochs == 1
-    (tmp_path / "here").mkdir()
+    text = Path(CHAPTER).read_text(encoding="utf-8")
+    text = re.split(r"(?m)^## (?:练习|Exercises)", text)[0]
+    blocks = re.findall(r"(?ms)^```(?:\{\.python[^\n]*\}|python)\n(.*?)^```", text)
+    code = re.sub(r"(?m)^%.*", "", "\n".join(blocks))
+    for old, new in (
+        ("from d2l import torch as d2l", "import d2lext as d2l"),
+        ("trainer, 10, devices)", "trainer, 1, devices)"),
+    ):
+        assert code.count(old) == 1
+        code = code.replace(old, new)
+    (here := tmp_path / "here").mkdir()
     (tmp_path / "img").mkdir()
-    (tmp_path / "img" / "cat1.jpg").write_bytes(data_path("cat.jpg").read_bytes())
-    program = tmp_path / "here" / "chapter.py"
-    program.write_text(PRELUDE + code, encoding="utf-8")
+    shutil.copy(data_path("cat.jpg"), tmp_path / "img" / "cat1.jpg")
+    (here / "chapter.py").write_text(PRELUDE + code, encoding="utf-8")
     run = subprocess.run(
-        [sys.executable, program.name],
-        cwd=program.parent,
+        [sys.executable, "chapter.py"],
+        cwd=here,
         env=os.environ | {"MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    assert re.search(r"loss \d.*, train acc 0\.\d+, test acc 0\.\d+", run.stdout)
-    assert re.search(r"examples/sec on \[device\(type=", run.stdout)
+    lines = r"loss \d.*, train acc 0\.\d+, test acc 0\.\d+\n.*examples/sec on \[dev"
+    assert re.search(lines, run.stdout)

@@ -7,20 +7,15 @@ import torch
 from torch import nn
 
 from d2lext.train.muon import Muon, orthogonal
+from tests.common import flat, seeded
 
 
 @pytest.mark.parametrize("shape", [(16, 27), (27, 16), (8, 8)])
 def test_singular_values_end_near_one(shape) -> None:
-    torch.manual_seed(0)
-    G = torch.randn(shape) @ torch.diag(torch.logspace(0, 1, shape[1]))
+    G = torch.randn(shape, generator=seeded())
+    G = 1e3 * G @ torch.diag(torch.logspace(0, 1, shape[1]))
     s = torch.linalg.svdvals(orthogonal(G, steps=10))
     assert s.min() > 0.6 and s.max() < 1.3
-
-
-@pytest.mark.parametrize("scale", [1e-3, 1e3])
-def test_the_gradients_length_does_not_matter(scale) -> None:
-    G = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(orthogonal(scale * G), orthogonal(G), atol=1e-3, rtol=0)
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9")
@@ -45,35 +40,26 @@ def test_steps_equal_pytorchs_on_flattened_filters() -> None:
 def test_other_groups_are_adamws_and_the_state_survives() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 2))
-    twin = nn.Linear(8, 2)
-    twin.load_state_dict(net[2].state_dict())
+    resumed, linear = copy.deepcopy(net), copy.deepcopy(net[2])
 
-    def trainer_of(net):
+    def muon(net):
         filters = {"params": [net[0].weight], "momentum": 0.6, "lr": 0.1}
         return Muon([filters, {"params": list(net[2].parameters())}], lr=0.01)
 
-    trainer, adamw = trainer_of(net), torch.optim.AdamW(twin.parameters(), lr=0.01)
-    for _ in range(3):
-        features = torch.randn(4, 8)
-        for layer, optimizer in ((net[2], trainer), (twin, adamw)):
-            optimizer.zero_grad()
-            layer(features).square().sum().backward()
-            optimizer.step()
-    torch.testing.assert_close(net[2].weight, twin.weight)
+    def step(net, trainer, X):
+        trainer.zero_grad()
+        net(X).square().sum().backward()
+        trainer.step()
 
-    X = torch.randn(2, 3, 3, 3)
-    net(X).sum().backward()
-    trainer.step()
-    again = trainer_of(net)
-    again.load_state_dict(copy.deepcopy(trainer.state_dict()))
-    before = [p.detach().clone() for p in net.parameters()]
-    results = []
-    for optimizer in (trainer, again):
-        with torch.no_grad():
-            for p, old in zip(net.parameters(), before, strict=True):
-                p.copy_(old)
-        optimizer.zero_grad()
-        net(X).sum().backward()
-        optimizer.step()
-        results.append(net[0].weight.detach().clone())
-    assert torch.equal(*results)
+    trainer, saved = muon(net), muon(resumed).state_dict()
+    adamw = torch.optim.AdamW(linear.parameters(), lr=0.01)
+    for _ in range(4):
+        X = torch.randn(2, 3, 3, 3)
+        step(linear, adamw, net[:2](X).detach())
+        step(net, trainer, X)
+        again = muon(resumed)
+        again.load_state_dict(saved)
+        step(resumed, again, X)
+        saved = copy.deepcopy(again.state_dict())
+    torch.testing.assert_close(net[2].weight, linear.weight)
+    assert torch.equal(flat(resumed), flat(net))
