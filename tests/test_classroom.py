@@ -15,7 +15,7 @@ from PIL import Image
 
 from d2lext.images import CLASSES, read_cifar10, read_sample
 from d2lext.runs import read_runs, record_run
-from tests.tiny_images import make_folder
+from tests.common import make_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
