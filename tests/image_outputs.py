@@ -26,18 +26,16 @@ PATCH_LIMIT = 20
 class ImageOutput(str):
     """An image in base64, compared by content; as text, what nbval prints of it."""
 
-    pixels: np.ndarray | None
+    pixels: np.ndarray | None  # None if it cannot be decoded
 
     def __new__(cls, encoded: str) -> "ImageOutput":
         try:
             pixels = _decoded(encoded)
+            (height, width), colors = pixels.shape[:2], pixels.mean(axis=(0, 1))
+            color = ", ".join(f"{c:.0f}" for c in colors)
+            text = f"an image of {width} x {height}, mean colour ({color})"
         except (OSError, SyntaxError, ValueError) as error:
-            self = super().__new__(cls, f"no image: {error}")
-            self.pixels = None
-            return self
-        height, width = pixels.shape[:2]
-        color = ", ".join(f"{c:.0f}" for c in pixels.mean(axis=(0, 1)))
-        text = f"an image of {width} x {height}, mean colour ({color})"
+            pixels, text = None, f"no image: {error}"
         self = super().__new__(cls, text)
         self.pixels = pixels
         return self
@@ -63,9 +61,8 @@ def _decoded(encoded: str) -> np.ndarray:
 def difference(stored: object, new: object) -> str | None:
     """In words, how two images differ; None if they show the same."""
     for name, value in (("stored", stored), ("new", new)):
-        if not isinstance(value, ImageOutput) or value.pixels is None:
-            shown = value if isinstance(value, ImageOutput) else "something else"
-            return f"the {name} output is no image ({shown})"
+        if getattr(value, "pixels", None) is None:
+            return f"the {name} output is no image ({value!s:.60})"
     X, Y = stored.pixels, new.pixels
     if X.shape != Y.shape:
         return f"another size: stored is {stored}, new {new}"
