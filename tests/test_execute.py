@@ -8,6 +8,7 @@ from torchvision.transforms import v2
 
 from d2lext.images import data_path
 from tests.image_outputs import ImageOutput, difference
+from tests.lessons import write
 from tests.test_nbval import encoded
 from tools import execute
 
@@ -17,12 +18,6 @@ CELLS = [
     "display(ipywidgets.Checkbox())\nprint('below')",
     "from pathlib import Path\nPath('beside.txt').read_text()",
 ]
-
-
-def write(path: Path, *cells: str) -> Path:
-    code = [nbformat.v4.new_code_cell(s, id=f"c{i}") for i, s in enumerate(cells)]
-    nbformat.write(nbformat.v4.new_notebook(cells=code), path)
-    return path
 
 
 def test_a_failing_lesson_and_one_that_works(tmp_path: Path, capsys) -> None:
@@ -38,8 +33,8 @@ def test_a_failing_lesson_and_one_that_works(tmp_path: Path, capsys) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
     stored = nbformat.read(works, as_version=4)
-    assert [cell.execution_count for cell in stored.cells] == [1, 2, 3, 4]
-    first, slider, shown, here = stored.cells
+    first, slider, shown, here = code = stored.cells[1:]
+    assert [cell.execution_count for cell in code] == [1, 2, 3, 4]
     assert first.outputs[0].data == {"text/plain": "3"}
     assert here.outputs[0].data == {"text/plain": "'found'"}
     # No widget, and nothing of this machine.
@@ -48,7 +43,7 @@ def test_a_failing_lesson_and_one_that_works(tmp_path: Path, capsys) -> None:
     assert "IntSlider" in slider.outputs[0].data["text/plain"]
     assert [o.output_type for o in shown.outputs] == ["display_data", "stream"]
     assert stored.metadata.language_info == {"name": "python"}
-    assert not any(cell.metadata for cell in stored.cells)
+    assert not any(cell.metadata for cell in code)
 
 
 def test_figures_are_stored_lighter() -> None:
@@ -58,10 +53,9 @@ def test_figures_are_stored_lighter() -> None:
     for i in range(8):  # with and without colours that a palette would drop
         figure.paste(v2.functional.adjust_hue(cat, i / 8 - 0.5), (i % 4 * 170, 10))
         for img in (figure, cat):
-            stored = ImageOutput(execute.lighter(before := encoded(img)))
-            assert difference(ImageOutput(before), stored) is None
-            assert len(execute.lighter(before)) < len(before) / 2
-        again = execute.lighter(execute.lighter(before))
-        assert again == execute.lighter(before)
+            stored = execute.lighter(before := encoded(img))
+            assert difference(ImageOutput(before), ImageOutput(stored)) is None
+            assert len(stored) < len(before) / 2
+            assert execute.lighter(stored) == stored
     white = ImageOutput(execute.lighter(encoded(figure))).pixels[-1, -1]
     assert white.tolist() == [255, 255, 255]

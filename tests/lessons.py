@@ -1,0 +1,27 @@
+"""The repository and its lessons, and small lessons that a test writes."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def write(path: Path, *sources: str) -> Path:
+    """A title, and code cells with the ids cell-0, cell-1 and so on."""
+    new = nbformat.v4
+    cells = [new.new_markdown_cell("# 1 Flips", id="title")]
+    cells += [new.new_code_cell(s, id=f"cell-{i}") for i, s in enumerate(sources)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new.new_notebook(cells=cells), path)
+    return path
+
+
+def copy_course(folder: Path) -> None:
+    """The repository, for what would leave something behind in it."""
+    left_out = [".git", ".venv", ".*_cache", "__pycache__", ".ipynb_checkpoints"]
+    left_out += ["build", "dist", "*.egg-info", "cifar-10-*"]
+    ignore = shutil.ignore_patterns(*left_out)
+    shutil.copytree(ROOT, folder, ignore=ignore, dirs_exist_ok=True)
