@@ -1,7 +1,7 @@
 """The Chinese edition: in step with the English one, and nothing of it lost."""
 
 import json
-import shutil
+import re
 import string
 from pathlib import Path
 
@@ -9,76 +9,31 @@ import pytest
 
 import d2lext as d2l
 from d2lext.course import exercises, language
+from tests.lessons import LESSONS, ROOT, copy_course
 from tools import translate
 from tools.translate import Message, catalog, exported, imported, po, updated
 
-ROOT = Path(__file__).resolve().parent.parent
 AWKWARD = 'A "quoted" $\\lambda$, 50% of it\n\n- `{x}`\\n\n  100 %(d)s 图像'
 
 
-@pytest.fixture
-def course(tmp_path: Path) -> Path:
-    """A course of two lessons, the first of them in Chinese."""
-    site = ("tools/site/conf.py", "tools/site/alt.json")
-    for path in ("README.md", "data/README.md", "pyproject.toml", *site):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / path, tmp_path / path)
-    exercises = "d2lext/course/exercises"
-    shutil.copytree(ROOT / exercises, tmp_path / exercises)
-    said = {"text/plain": ["1.1: not answered yet."]}
-    check = {"data": said, "metadata": {"d2lext": {"verdict": "unanswered"}}}
-    links = "See [two](02_crop.ipynb#a), [data](../data/README.md), [below](#end), "
-    links += "[code](../d2lext/flip.py), [book](https://d2l.ai)."
-    lesson(tmp_path, "01_flip", ["# 1 Flips", translate.TEXT_STUBS[0], links], [check])
-    lesson(tmp_path, "02_crop", ["# 2 Crops"])
-    translated(tmp_path, "01_flip", "图像翻转")
-    return tmp_path
-
-
-def lesson(course: Path, name: str, texts: list[str], outputs: list | None = None):
-    cells = [
-        {"cell_type": "markdown", "id": f"text-{i}", "metadata": {}, "source": [text]}
-        for i, text in enumerate(texts)
-    ]
-    code = {"cell_type": "code", "id": "import", "metadata": {}, "execution_count": 1}
-    cells += [code | {"outputs": outputs or [], "source": ["import d2lext as d2l"]}]
-    (course / "notebooks").mkdir(exist_ok=True)
-    path = course / f"notebooks/{name}.ipynb"
-    path.write_text(json.dumps({"cells": cells, "nbformat": 4}), encoding="utf-8")
-
-
-def translated(course: Path, name: str, title: str | None = None) -> None:
-    """Translate a file: its English behind a Chinese title."""
-    english = translate.sources(course)[name]
-    messages = {
-        context: Message(text, title if title and i == 0 else f"中文 {text}")
-        for i, (context, text) in enumerate(english.items())
-    }
-    path = course / f"translations/zh/{name}.po"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(po(messages), encoding="utf-8")
-
-
-def cells(course: Path, name: str) -> list[dict]:
-    path = course / f"notebooks/{name}.ipynb"
+def cells(path: Path) -> list[dict]:
     return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
 
-def test_a_file_keeps_every_sign(tmp_path: Path) -> None:
-    messages = {
-        "a": Message(AWKWARD, AWKWARD[::-1]),
-        "b": Message("one", "", ""),
-        "c": Message("new\n\nwords", "旧的", AWKWARD),
-    }
+def test_a_file_keeps_every_sign_and_takes_no_other_words(tmp_path: Path) -> None:
+    old, new = "new\n\nwords", "旧的"
+    messages = {"a": Message(AWKWARD, AWKWARD[::-1]), "b": Message("one")}
+    messages["c"] = Message(old, new, AWKWARD)
     (tmp_path / "x.po").write_text(po(messages), encoding="utf-8")
     assert catalog(tmp_path / "x.po") == messages
-    assert imported(messages, exported(messages)) == {
-        "a": messages["a"],
-        "b": messages["b"],
-        "c": messages["c"],  # nobody has looked it through
-    }
+    assert imported(messages, exported(messages)) == messages  # nobody has edited it
     kept = exported(messages).replace("@@ c (changed)", "@@ c")
-    assert imported(messages, kept)["c"] == Message("new\n\nwords", "旧的")
+    assert imported(messages, kept) == messages | {"c": Message(old, new)}
+    edited = kept.replace("one\n@@ zh\n", "one\n@@ zh\n一\n")
+    assert imported(messages, edited)["b"] == Message("one", "一")
+    for there, other in (("one", "won"), ("@@ a", "@@ x"), ("@@ zh", "@@ de")):
+        with pytest.raises(ValueError):
+            imported(messages, kept.replace(there, other, 1))
 
 
 def test_a_changed_message_is_fuzzy_until_it_is_looked_through() -> None:
@@ -95,53 +50,44 @@ def test_a_changed_message_is_fuzzy_until_it_is_looked_through() -> None:
     assert updated(again, {"a": "one"})["a"].done is False  # somebody must say so
 
 
-def test_an_edited_file_of_other_words_is_refused() -> None:
-    messages = {"a": Message("one"), "b": Message("two")}
-    text = exported(messages)
-    done = imported(messages, text.replace("two\n@@ zh\n", "two\n@@ zh\n二\n"))
-    assert done["b"] == Message("two", "二")
-    for old, new in (("one", "won"), ("@@ a", "@@ x"), ("@@ zh", "@@ de")):
-        with pytest.raises(ValueError):
-            imported(messages, text.replace(old, new, 1))
-
-
-def test_a_chinese_lesson(course: Path, capsys) -> None:
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_chinese_lesson(path: Path) -> None:
     """Code as it is but for one line; words, links and verdicts Chinese."""
-    translated(course, "exercises")
-    assert translate.main([], course) == 0
-    title, stub, links, code = cells(course, "zh/01_flip")
-    assert title["source"] == ["图像翻转"]
-    assert stub["source"] == [translate.TEXT_STUBS[1]]
-    assert links["source"] == [
-        "中文 See [two](02_crop.ipynb#a), [data](../../data/README.zh.md), "
-        "[below](#end), [code](../../d2lext/flip.py), [book](https://d2l.ai)."
-    ]
-    english = cells(course, "01_flip")[-1]
-    assert "".join(code["source"]) == (
-        "".join(english["source"]) + '\nd2l.language("zh")'
-    )
-    assert code["outputs"][0]["data"] == {
-        "text/plain": ["中文 1.1: 中文 not answered yet."]
-    }
-    assert cells(course, "zh/02_crop")[0]["source"] == ["# 2 Crops"]  # not translated
+    here = path.parent / "zh"
+    english, chinese = cells(path), cells(here / path.name)
+    code = [next(c for c in cs if "outputs" in c) for cs in (english, chinese)]
+    assert code[1]["source"].pop() == 'd2l.language("zh")'
+    code[0]["source"][-1] += "\n"
+    for old, new in zip(english, chinese, strict=True):
+        words = []
+        if new["cell_type"] == "markdown":
+            words, old["source"] = ["".join(new["source"])], new["source"]
+        outputs = zip(old.get("outputs", ()), new.get("outputs", ()), strict=True)
+        for output, said in outputs:
+            if "d2lext" in output.get("metadata", ()):
+                words += said["data"]["text/plain"]
+                output["data"] = said["data"]
+        assert all(re.search("[一-龥]", text) for text in words)
+        for target in re.findall(r"\]\(([\w./]+\.(?:ipynb|md|py))", "".join(words)):
+            file = (here / target).resolve().relative_to(ROOT)
+            assert (ROOT / file).exists()
+            assert "zh" in str(file) or file.suffix == ".py"
+    assert english == chinese
 
 
-def test_check_fails_for_what_is_missing_or_stale(course: Path, capsys) -> None:
-    for name in translate.sources(course):
-        translated(course, name)
-    assert translate.main(["--check"], course) == 1  # nothing written yet
-    assert translate.main([], course) == 0
-    assert translate.main(["--check"], course) == 0
-    switch = (course / "README.zh.md").read_text(encoding="utf-8").splitlines()[0]
-    assert switch == "[English](README.md)"
-    lesson(course, "02_crop", ["# 2 More crops"])
+def test_check_fails_for_what_is_stale(tmp_path: Path, capsys) -> None:
+    copy_course(tmp_path)
+    assert translate.main(["--check"], tmp_path) == 0, capsys.readouterr()
+    lesson = tmp_path / "notebooks/02_crop.ipynb"
+    text = lesson.read_text(encoding="utf-8")
+    lesson.write_text(text.replace('"# 2 ', '"# 2 More '), encoding="utf-8")
     capsys.readouterr()
-    assert translate.main(["--check"], course) == 1
+    assert translate.main(["--check"], tmp_path) == 1
     said = capsys.readouterr()
     assert "notebooks/zh/02_crop.ipynb is stale" in said.out
-    assert said.err == "translate: 02_crop: text-0: changed\n"
-    assert translate.main([], course) == 0  # English in its place
-    assert cells(course, "zh/02_crop")[0]["source"] == ["# 2 More crops"]
+    assert said.err == "translate: 02_crop: title: changed\n"
+    assert translate.main([], tmp_path) == 0  # English in its place
+    assert cells(lesson)[0] == cells(lesson.parent / "zh/02_crop.ipynb")[0]
 
 
 def test_checks_speak_the_language_of_the_lesson(monkeypatch, tmp_path) -> None:
@@ -172,7 +118,3 @@ def test_chinese_words_have_the_same_fields() -> None:
     for message in catalog(ROOT / "translations/zh/exercises.po").values():
         if message.done:
             assert fields(message.chinese) == fields(message.english), message
-
-
-def test_the_course_is_translated(capsys) -> None:
-    assert translate.main(["--check"]) == 0, capsys.readouterr()
