@@ -1,122 +1,88 @@
-"""`import d2lext as d2l` stands in for `from d2l import torch as d2l`, and is cheap."""
+"""`import d2lext as d2l` stands in for `from d2l import torch as d2l`, and is cheap.
 
-import json
+Imports point one way: course and tools import widgets, all the root, never back.
+"""
+
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import d2lext
+from d2lext.places import PACKAGE
+from tests.lessons import LESSONS
 
-# Fresh interpreters, since what is imported is what is tested. The second time there is
-# no d2l, as after a plain installation.
+# For fresh interpreters, since what is imported is what is tested; also without d2l, as
+# after a plain installation.
 LIGHT = """
-import json, sys
-if sys.argv[1] == "without":
+import sys
+import pytest
+if "without" in sys.argv:
     sys.modules["d2l"] = None
-told = {}
-def tell(name, value):
-    heavy = ("torch", "d2l", "d2l.torch", "matplotlib")
-    told[name] = value, [name for name in heavy if sys.modules.get(name)]
 import d2lext as d2l
-tell("import", [name for name in vars(d2l) if name[0] != "_"])
-tell("dir", dir(d2l))
-try:
-    d2l.no_such_name
-except AttributeError as error:
-    tell("unknown", str(error))
-tell("private", hasattr(d2l, "_no_such_name"))
-try:
-    from d2lext import neither_this
-except ImportError as error:
-    tell("unknown import", str(error))
-tell("data_path", d2l.data_path("cat.jpg").name)
-for name in ("Image", "defaultdict", "plt", "nn", "F", "transforms", "data", "np"):
-    tell(name, getattr(d2l, name).__name__)
-print(json.dumps(told))
-"""
-PLAIN = {
-    "Image": "PIL.Image",
-    "defaultdict": "defaultdict",
-    "plt": "matplotlib.pyplot",
-    "nn": "torch.nn",
-    "F": "torch.nn.functional",
-    "transforms": "torchvision.transforms",
-    "data": "torch.utils.data",
-    "np": "numpy",
-}
 
+# Its own imports are found before `__getattr__` is asked.
+own = {name for name in vars(d2l) if name[0] != "_"}
+assert own & (d2l._book() | d2l._NAMES.keys() | d2l._IMPORTS.keys()) <= {"re"}
+assert not d2l._MODULES & (d2l._book() | d2l._NAMES.keys() | d2l._IMPORTS.keys())
+assert {"apply", "explore", "data_path", "flip", "images", "plt"} <= {*dir(d2l)}
+assert ("accuracy" in dir(d2l)) is ("with" in sys.argv)
+with pytest.raises(AttributeError, match="the course .d2lext..*'no_such_name'") as told:
+    d2l.no_such_name
+hint = "pip install --no-deps d2l==1.0.3" in str(told.value)
+assert hint is ("without" in sys.argv)
+with pytest.raises(ImportError, match="neither_this"):
+    from d2lext import neither_this
+assert not hasattr(d2l, "_no_such_name")
+assert not any(map(sys.modules.get, ("torch", "d2l", "matplotlib")))
+
+assert d2l.data_path("cat.jpg").name == "cat.jpg"
+assert d2l.Image.__name__ == "PIL.Image" and d2l.defaultdict.__name__ == "defaultdict"
+assert d2l.F.__name__ == "torch.nn.functional"
+assert d2l.plt.__name__ == "matplotlib.pyplot"
+assert not sys.modules.get("d2l")
+"""
 FULL = """
-import json, rlcompleter, sys
+import rlcompleter
+import sys
 import d2lext as d2l
-told = {}
 from d2lext import apply
-told["from import"] = apply is d2l.apply
-told["apply"] = d2l.apply is d2l.flip.apply and d2l.apply.__module__ == "d2lext.flip"
-told["explore"] = d2l.explore.__module__ == "d2lext.widgets.sliders"
-told["light"] = "d2l.torch" not in sys.modules
+
+assert apply is d2l.apply is d2l.flip.apply and apply.__module__ == "d2lext.flip"
+assert d2l.explore.__module__ == "d2lext.widgets.sliders"
+assert "d2l.torch" not in sys.modules
 
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
+shell, python = InteractiveShell.instance(), rlcompleter.Completer({"d2l": d2l})
 shell.user_ns["d2l"] = d2l
-def tab(text):
+for typed, name in ("d2l.app", "apply"), ("d2l.accu", "accuracy"):
     with provisionalcompleter():
-        return [c.text for c in shell.Completer.completions(text, len(text))]
-python = rlcompleter.Completer({"d2l": d2l})
-told["tab"] = tab("d2l.app") + tab("d2l.accu")
-told["tab"] += [python.attr_matches(f"d2l.{s}")[0].rstrip("(") for s in ("app", "accu")]
+        found = [c.text for c in shell.Completer.completions(typed, len(typed))]
+    assert found == [name]
+    assert python.attr_matches(typed)[0].rstrip("(") == f"d2l.{name}"
 
 import d2l.torch as book
-told["accuracy"] = d2l.accuracy is book.accuracy and d2l.Timer is book.Timer
-told["broken"] = [name for name in dir(d2l) if not hasattr(d2l, name)]
-public = [name for name in dir(book) if name[0] != "_"]
-told["missing"] = [name for name in public if name not in dir(d2l)]
-ours = set(json.loads(sys.argv[1]))
-told["other"] = [
-    name for name in public
-    if name not in ours and getattr(d2l, name, None) is not getattr(book, name)
-]
-print(json.dumps(told))
+assert d2l.accuracy is book.accuracy and d2l.Timer is book.Timer
+assert [name for name in dir(d2l) if not hasattr(d2l, name)] == []
+theirs = {name: value for name, value in vars(book).items() if name[0] != "_"}
+assert theirs.keys() <= {*dir(d2l)}
+same = theirs.keys() - d2l._NAMES.keys()
+assert [name for name in same if getattr(d2l, name) is not theirs[name]] == []
 """
 
 
-def told_by(script: str, *args: str) -> dict:
-    command = [sys.executable, "-c", script, *args]
-    return json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
-
-
-@pytest.mark.parametrize("d2l", ["with", "without"])
-def test_a_light_door(d2l: str) -> None:
-    """Names are listed and told without importing anything heavy."""
+@pytest.mark.parametrize(
+    ("script", "d2l"), [(LIGHT, "with"), (LIGHT, "without"), (FULL, "with")]
+)
+def test_the_door_in_a_fresh_interpreter(script: str, d2l: str) -> None:
+    """Names are listed and told without importing anything heavy; all are right."""
     if d2l == "with":
         pytest.importorskip("d2l")  # not on Python 3.12 and later
-    told = told_by(LIGHT, d2l)
-    own, heavy = told["import"]
-    # Its own imports are found before `__getattr__` is asked.
-    hidden = set(own) & (d2lext._book() | d2lext._NAMES.keys() | {*d2lext._IMPORTS})
-    assert hidden <= {"re"} and heavy == []
-    names, heavy = told["dir"]
-    assert {"apply", "explore", "data_path", "flip", "images", "plt"} <= set(names)
-    assert ("accuracy" in names) is (d2l == "with") and heavy == []
-    words, heavy = told["unknown"]
-    assert "the course (d2lext)" in words and "'no_such_name'" in words
-    assert ("pip install --no-deps d2l==1.0.3" in words) is (d2l == "without")
-    assert heavy == [] and told["private"] == [False, []]
-    words, heavy = told["unknown import"]
-    assert "neither_this" in words and heavy == []
-    assert told["data_path"][0] == "cat.jpg"
-    assert {name: told[name][0] for name in PLAIN} == PLAIN
-    assert not any("d2l" in told[name][1] for name in PLAIN)
-
-
-def test_saved_names_are_their_modules_and_the_books_the_books() -> None:
-    pytest.importorskip("d2l")
-    told = told_by(FULL, json.dumps([*d2lext._NAMES]))
-    assert told.pop("tab") == ["apply", "accuracy", "d2l.apply", "d2l.accuracy"]
-    for name in ("broken", "missing", "other"):
-        assert told.pop(name) == [], name
-    assert all(told.values()), told
+    subprocess.run([sys.executable, "-c", script, d2l], check=True)
 
 
 def test_what_d2l_imports_and_is_not_there_is_named(monkeypatch) -> None:
@@ -130,6 +96,38 @@ def test_what_d2l_imports_and_is_not_there_is_named(monkeypatch) -> None:
         _ = d2lext.accuracy
 
 
-def test_no_name_hides_another() -> None:
-    assert not d2lext._MODULES & (d2lext._book() | d2lext._IMPORTS.keys())
-    assert not d2lext._MODULES & d2lext._NAMES.keys()
+# Which way imports point
+
+NUMBERS = {path.stem[3:]: int(path.stem[:2]) for path in LESSONS}
+# Folders: a module imports from its own, from lower ones, and from the root.
+LAYERS = {"train": 1, "widgets": 2, "course": 3}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of what a module imports of ours, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name}: write imports in full"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from (name for name in names if name.split(".")[0] in ("d2lext", "tools"))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_a_module_imports_only_what_stands_before_it(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    top = LAYERS.get(own, 0)
+    for name in imported(path):
+        package, module, *_ = [*name.split("."), ""]
+        assert package == "d2lext" and LAYERS.get(module, 0) <= top, name
+        if {own, module} <= NUMBERS.keys() and module != own:
+            assert NUMBERS[module] < NUMBERS[own], name
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    (bad := tmp_path / "bad.py").write_text(
+        "import json\nimport tools.x\ndef f():\n    from d2lext.course import answers"
+    )
+    assert list(imported(bad)) == ["tools.x", "d2lext.course.answers"]
