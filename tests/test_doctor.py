@@ -1,36 +1,33 @@
 import importlib.metadata
 import os
-import re
-import subprocess
 import sys
 import sysconfig
-from collections import namedtuple
+from types import SimpleNamespace
 
 import torch
 from jupyter_client import kernelspec
 
-from d2lext import multi_gpu, places
+import d2lext.__main__ as commands
+from d2lext import multi_gpu
 from d2lext.course import doctor
 from d2lext.course.doctor import FINE, WITHOUT, WRONG
 
 
-def test_it_prints_one_line_for_each_thing() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "d2lext", "doctor"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"D2LEXT_CIFAR10": "sample"},
-    )
-    lines = done.stdout.splitlines()
-    assert len(lines) == len(doctor.CHECKS), done.stderr
+def check(finding: tuple[str, str], mark: str, words: str = "") -> None:
+    assert finding[0] == mark and words in finding[1], finding
+
+
+def test_it_prints_one_line_for_each_thing(capsys) -> None:
+    status, lines = commands.main(["doctor"]), capsys.readouterr().out.splitlines()
+    assert len(lines) == len(doctor.CHECKS)
     assert all(line[:4] in ("OK  ", "--  ", "!!  ") for line in lines)
-    assert done.returncode == any(line.startswith("!!") for line in lines)
+    assert status == any(line.startswith("!!") for line in lines)
     assert any(line.startswith("--  data: the bundled sample; ") for line in lines)
 
 
 def test_packages(monkeypatch) -> None:
-    mark, words = doctor.packages()
-    assert mark == FINE and f", torch {importlib.metadata.version('torch')}, " in words
+    version = importlib.metadata.version("torch")
+    check(doctor.packages(), FINE, f", torch {version}, ")
     monkeypatch.setattr(doctor, "LAB", ("no-lab",))
     words = "packages: some are missing; pip install"
     assert doctor.packages() == (WITHOUT, f"{words} no-lab")
@@ -48,22 +45,20 @@ def program(folder, name: str, says: str = "") -> str:
 
 def test_kernels(monkeypatch, tmp_path) -> None:
     manager, argv = kernelspec.KernelSpecManager, [sys.executable]
-    spec = namedtuple("Spec", "argv")
-    monkeypatch.setattr(manager, "get_kernel_spec", lambda self, name: spec(argv))
+    spec = SimpleNamespace(argv=argv)
+    monkeypatch.setattr(manager, "get_kernel_spec", lambda self, name: spec)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    assert doctor.kernel()[0] == FINE
+    check(doctor.kernel(), FINE)
     linked = tmp_path / "python3"  # as that of another environment
     linked.symlink_to(os.path.realpath(sys.executable))
     for argv[0] in ("/bin/sh", str(tmp_path / "gone"), str(linked)):
-        mark, words = doctor.kernel()
-        assert mark == WRONG and "not this Python" in words
+        check(doctor.kernel(), WRONG, "not this Python")
     argv[0], lab = "python", program(tmp_path, "jupyter-lab")
     monkeypatch.setattr(doctor.shutil, "which", lambda name: lab)
-    mark, words = doctor.kernel()
-    assert mark == WITHOUT and f"starts {lab}, of another environment" in words
-    with monkeypatch.context() as conda_on_windows:  # keeps programs in Scripts
-        conda_on_windows.setattr(sysconfig, "get_path", lambda name: tmp_path)
-        assert doctor.kernel()[0] == FINE
+    check(doctor.kernel(), WITHOUT, f"starts {lab}, of another environment")
+    # Conda on Windows keeps programs in Scripts.
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: tmp_path)
+    check(doctor.kernel(), FINE)
 
 
 def test_no_gpu(monkeypatch, tmp_path) -> None:
@@ -71,10 +66,9 @@ def test_no_gpu(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert "; no GPU that lessons can use" in doctor.device()[1]
+    check(doctor.device(), WITHOUT, "; no GPU that lessons can use")
     program(tmp_path, "nvidia-smi", "Quadro K2000")
-    mark, words = doctor.device()
-    assert mark == WRONG and "Quadro K2000 cannot be used. Is its driver" in words
+    check(doctor.device(), WRONG, "Quadro K2000 cannot be used. Is its driver")
 
 
 def test_gpus(monkeypatch) -> None:
@@ -93,39 +87,16 @@ def test_gpus(monkeypatch) -> None:
     assert doctor.device() == (FINE, f"GPU: {names}; trains in float32")
 
 
-def test_memory_of_a_container(tmp_path) -> None:
-    (tmp_path / "memory.current").write_text("600000000\n")
-    for limit, words in (
-        ("max", "GB free"),
-        ("1000000000", "0.4 GB free; a lesson"),
-    ):
-        (tmp_path / "memory.max").write_text(f"{limit}\n")
-        assert words in doctor.memory(tmp_path)[1]
-    assert doctor.memory(tmp_path)[0] == WITHOUT
-
-
-def test_data_that_is_not_where_it_was_said_to_be(monkeypatch, tmp_path) -> None:
+def test_memory_data_and_disk(monkeypatch, tmp_path) -> None:
+    (tmp_path / "memory.current").write_text("600000000\n")  # of a container
+    (tmp_path / "memory.max").write_text("max\n")
+    assert "GB free" in doctor.memory(tmp_path)[1]
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    check(doctor.memory(tmp_path), WITHOUT, "0.4 GB free; a lesson")
     monkeypatch.setenv("D2LEXT_CIFAR10", str(tmp_path / "nowhere"))
-    ((mark, words),) = doctor.diagnose((doctor.data,))
-    assert mark == WRONG and "nowhere" in words
-
-
-def test_disk(tmp_path) -> None:
-    assert doctor.disk(tmp_path / "not/yet", needed=0)[0] == FINE
-    mark, words = doctor.disk(tmp_path, needed=1e9)
-    assert mark == WITHOUT and "GB free; CIFAR-10 needs" in words
-
-
-def test_git_has_no_line_ends_of_windows() -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "--eol"],
-        cwd=places.CHECKOUT,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
-    assert len(listed) > 100 and not re.findall(
-        r"i/(?:crlf|mixed).*", "\n".join(listed)
-    )
+    check(*doctor.diagnose((doctor.data,)), WRONG, "nowhere")
+    check(doctor.disk(tmp_path / "not/yet", needed=0), FINE)
+    check(doctor.disk(tmp_path, needed=1e9), WITHOUT, "GB free; CIFAR-10 needs")
 
 
 def test_a_check_that_fails_is_a_finding() -> None:
@@ -135,10 +106,6 @@ def test_a_check_that_fails_is_a_finding() -> None:
     def kernel():
         raise ModuleNotFoundError(name="nothing_such")
 
-    assert list(doctor.diagnose((broken, kernel))) == [
-        (WRONG, "broken: RuntimeError: no driver"),
-        (
-            WITHOUT,
-            "kernel: not checked, nothing_such is missing; pip install nothing_such",
-        ),
-    ]
+    words = "kernel: not checked, nothing_such is missing; pip install nothing_such"
+    found = [(WRONG, "broken: RuntimeError: no driver"), (WITHOUT, words)]
+    assert list(doctor.diagnose((broken, kernel))) == found
