@@ -3,56 +3,33 @@ import os
 
 import pytest
 
-from d2lext import runs as module
+from d2lext import runs
 from d2lext.images import DATA
 from d2lext.multi_gpu import History, Point
-from d2lext.runs import (
-    DATA_NAMES,
-    Results,
-    content,
-    curves,
-    final,
-    grouped,
-    mean_sd,
-    read_runs,
-    record_run,
-    recorded,
-    runs_file,
-    usable_cores,
-)
+from d2lext.runs import Results, read_runs, record_run
 
 
-@pytest.fixture
-def file(tmp_path, monkeypatch):
-    path = tmp_path / "runs.jsonl"
-    monkeypatch.setenv("D2LEXT_RUNS", str(path))
-    return path
-
-
-def test_runs_are_added_and_read(file) -> None:
+def test_runs_are_added_and_read(tmp_path, capsys) -> None:
+    """A line that is no run is left out."""
+    file = tmp_path / "runs.jsonl"
     assert read_runs() == []
     record_run({"policy": "flip", "test_acc": [0.5]})
+    file.write_text(file.read_text() + '{"policy": "no\n')
     record_run({"policy": "none", "test_acc": []})
     first, second = read_runs()
     assert first.items() >= {"policy": "flip", "test_acc": [0.5]}.items()
     assert second["policy"] == "none" and "time" in second
+    assert "line 2: not a run" in capsys.readouterr().err
 
 
-def test_by_default_they_are_with_the_data(monkeypatch) -> None:
+def test_where_they_are_added(monkeypatch, tmp_path, capsys) -> None:
+    """By default with the data, with an empty name nowhere; else there is a note."""
     monkeypatch.delenv("D2LEXT_RUNS", raising=False)
-    assert runs_file() == DATA / "runs.jsonl"
-
-
-def test_an_empty_name_keeps_nothing(monkeypatch, tmp_path) -> None:
+    assert runs.runs_file() == DATA / "runs.jsonl"
     monkeypatch.setenv("D2LEXT_RUNS", "")
     monkeypatch.chdir(tmp_path)
     record_run({})
     assert read_runs() == [] and list(tmp_path.iterdir()) == []
-
-
-def test_where_nothing_can_be_written_there_is_a_note(
-    tmp_path, monkeypatch, capsys
-) -> None:
     monkeypatch.setenv("D2LEXT_RUNS", str(tmp_path))  # a folder
     record_run({})
     words = capsys.readouterr().err
@@ -60,24 +37,12 @@ def test_where_nothing_can_be_written_there_is_a_note(
     assert words.endswith("); set D2LEXT_RUNS to another file\n")
 
 
-def test_a_line_that_is_no_run_is_left_out(file, capsys) -> None:
-    record_run({"policy": "flip"})
-    file.write_text(file.read_text() + '{"policy": "no\n')
-    record_run({"policy": "none"})
-    assert [run["policy"] for run in read_runs()] == ["flip", "none"]
-    assert "line 2: not a run" in capsys.readouterr().err
-
-
 def test_curves_are_the_ends_of_epochs() -> None:
-    points = [
-        (0.5, 2, 0.1, None, 5, 1),
-        (1, 1, 0.2, 0.3, 10, 2),
-        (1.5, 1, 1, None, 15, 3),
-    ]
-    run = curves(History(Point(*numbers) for numbers in points))
+    half, end = Point(0.5, 2, 0.1, None, 5, 1), Point(1, 1, 0.2, 0.3, 10, 2)
+    run = runs.curves(History([half, end, Point(1.5, 1, 1, None, 15, 3)]))
     assert run["loss"] == [1] and run["train_acc"] == [0.2] and run["test_acc"] == [0.3]
     assert run["examples"] == 10 and run["seconds"] == 2
-    assert curves(History())["test_acc"] == []
+    assert runs.curves(History())["test_acc"] == []
 
 
 # Runs that a command collects
@@ -112,59 +77,45 @@ def test_a_claim_holds_until_it_is_released(tmp_path) -> None:
 # Recorded runs
 
 
-def test_recorded_runs_say_where_they_were_made(capsys) -> None:
-    names = ("sample_policies.json", "cifar10_5000.json")
-    assert recorded(*names) == [r for name in names for r in content(name)["runs"]]
-    *commands, first, second = capsys.readouterr().out.splitlines()
-    assert [c.partition(" --policy")[0] for c in commands] == [
-        "python -m d2lext.train"
-    ] * 2
-    assert first.startswith("the bundled sample; cpu")
-    assert second.startswith("CIFAR-10 as a folder of images (jpg); cpu")
-
-
 def test_every_record_carries_its_data_and_counts() -> None:
     for file in sorted((DATA / "results").glob("*.json")):
-        for run in content(file.name).get("runs", []):
+        for run in runs.content(file.name).get("runs", []):
             if {"microseconds", "side"} & run.keys():  # a time
                 continue
-            assert run["data"] in DATA_NAMES
+            assert run["data"] in runs.DATA_NAMES
             if "examples" in run:
                 assert run["examples"] == run["epochs"] * run["train_images"]
                 assert run["test_images"] and run["processes"] == 1
 
 
 def test_groups_and_their_numbers() -> None:
-    runs = [
+    made = [
         {"policy": "a", "test_acc": [0.1, 0.5], "ece": 0.1},
         {"policy": "b", "test_acc": [0.2, 0.25], "ece": 0.3},
         {"policy": "a", "test_acc": [0.1, 0.7], "ece": 0.2},
     ]
-    groups = grouped(runs, lambda run: run["policy"])
-    assert list(groups) == ["a", "b"] and final(groups["a"]) == [0.5, 0.7]
-    assert mean_sd(final(groups["a"])) == "60.0 ± 14.1"  # 10 * sqrt(2)
-    assert mean_sd(final(groups["b"])) == "25.0"
-    assert mean_sd(final(groups["a"], "ece"), 2, 1) == "0.15 ± 0.07"
+    groups = runs.grouped(made, lambda run: run["policy"])
+    assert list(groups) == ["a", "b"] and runs.final(groups["a"]) == [0.5, 0.7]
+    assert runs.mean_sd(runs.final(groups["a"])) == "60.0 ± 14.1"  # 10 * sqrt(2)
+    assert runs.mean_sd(runs.final(groups["b"])) == "25.0"
+    assert runs.mean_sd(runs.final(groups["a"], "ece"), 2, 1) == "0.15 ± 0.07"
 
 
-@pytest.mark.parametrize(
-    ("groups", "files", "cores"),
-    [
-        ("0::/", {"cpu.max": "150000 100000\n"}, 2),
-        ("0::/", {"cpu.max": "max 100000\n"}, 4),
-        ("0::/user/anna\n", {"user/cpu.max": "300000 100000", "cpu.max": "max 1"}, 3),
-        (
-            "1:name=systemd:/x\n5:cpu,cpuacct:/docker/1a",
-            {
-                "cpu,cpuacct/cpu.cfs_quota_us": "50000",
-                "cpu,cpuacct/cpu.cfs_period_us": "100000",
-            },
-            1,
-        ),
-        ("3:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "9"}, 4),
-        ("", {}, 4),
-    ],
-)
+QUOTA, PERIOD = "cpu.cfs_quota_us", "cpu.cfs_period_us"  # files of version 1
+CONTAINERS = [
+    ("0::/", {"cpu.max": "150000 100000\n"}, 2),
+    ("0::/user/anna\n", {"user/cpu.max": "300000 100000", "cpu.max": "max 1"}, 3),
+    (
+        "1:name=systemd:/x\n5:cpu,cpuacct:/docker/1a",
+        {f"cpu,cpuacct/{QUOTA}": "50000", f"cpu,cpuacct/{PERIOD}": "100000"},
+        1,
+    ),
+    ("3:cpu:/", {f"cpu/{QUOTA}": "-1", f"cpu/{PERIOD}": "9"}, 4),
+    ("", {}, 4),
+]
+
+
+@pytest.mark.parametrize(("groups", "files", "cores"), CONTAINERS)
 def test_the_cores_of_a_container_are_counted(
     tmp_path, monkeypatch, groups, files, cores
 ):
@@ -172,9 +123,8 @@ def test_the_cores_of_a_container_are_counted(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(module, "CGROUPS", tmp_path)
-    monkeypatch.setattr(module, "OWN_GROUPS", tmp_path / "self")
-    monkeypatch.setattr(
-        os, "sched_getaffinity", lambda pid: {3, 5, 6, 7}, raising=False
-    )
-    assert usable_cores() == cores
+    monkeypatch.setattr(runs, "CGROUPS", tmp_path)
+    monkeypatch.setattr(runs, "OWN_GROUPS", tmp_path / "self")
+    cores_there = {3, 5, 6, 7}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores_there, raising=False)
+    assert runs.usable_cores() == cores
