@@ -180,12 +180,21 @@ def test_the_last_numbers_are_those_of_the_net() -> None:
 def test_only_filters_and_matrices_decay_and_muon_moves_filters() -> None:
     net = command._make_net(TINY, read_cifar10(True).X)
     for optimizer in command.OPTIMIZERS:
-        trainer = command._make_trainer(changed(optimizer=optimizer), net)
+        config = changed(optimizer=optimizer)
+        trainer = command._make_trainer(config, net)
         assert isinstance(trainer, Muon) == (optimizer == "muon")
         for group in trainer.param_groups:
             dims = {p.ndim for p in group["params"]}
             assert (group["weight_decay"] == 0) == (dims == {1}) or dims == {4}
             assert ("momentum" in group) == (optimizer == "muon" and dims == {4})
+        scheduler, rates = command._make_scheduler(config, trainer, 8), []
+        for _ in range(8):
+            rates.append(trainer.param_groups[0]["lr"])
+            trainer.step()
+            scheduler.step()
+        falls = [config.lr * (8 - step) / 8 for step in range(8)]
+        assert (rates == pytest.approx(falls)) == (optimizer == "muon")
+        assert max(rates) == pytest.approx(config.lr)
         count = sum(len(group["params"]) for group in trainer.param_groups)
         assert count == sum(p.requires_grad for p in net.parameters())
 
