@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,17 @@ def rows(names: str, table: str) -> pytest.MarkDecorator:
     """Run a test for each line of a table, whose cells are divided by " | "."""
     cells = [re.split(r" +\| ", line) for line in table.strip().splitlines()]
     return pytest.mark.parametrize(names.split(), cells)
+
+
+def refused(names: dict, table: str) -> Callable:
+    """A test for each line of code in a table, with the words of the error."""
+
+    @rows("code words", table)
+    def test(code: str, words: str) -> None:
+        with pytest.raises((TypeError, ValueError, RuntimeError), match=words):
+            eval(code, names)
+
+    return test
 
 
 def seeded(seed: int = 0) -> torch.Generator:

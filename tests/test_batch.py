@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from d2lext import augment, batch
-from tests.common import other_defaults, rows, seeded
+from tests.common import other_defaults, refused, rows, seeded
 
 ORDER = ("brightness", "contrast", "saturation", "hue")
 
@@ -47,11 +47,6 @@ def blanked(*value):
     return lambda x, **box: TF.erase(x, *box.values(), v)
 
 
-def normalized(mean, std):
-    mean, std = (torch.as_tensor(k).tolist() for k in (mean, std))
-    return lambda x: TF.normalize(x, mean, std)
-
-
 def stretched(*size):
     return lambda x, **box: TF.resized_crop(x, **box, size=size) / 255
 
@@ -63,10 +58,6 @@ def moved(move, how, fill, **more):
 
 def turn(x, angle, translate, scale, shear, **how):
     return TF.rotate(x, angle, **how)
-
-
-def seeded_by_draw(transform):
-    return lambda x, seed: torch.manual_seed(seed) and transform(x)
 
 
 def jittered(x, order, **factors):
@@ -90,7 +81,7 @@ def operated(**how):
 
 
 DTYPES = {"u": torch.uint8, "f": torch.float32, "h": torch.float16}
-MEAN, STD = torch.tensor([[0.49, 0.48, 0.45], [0.2, 0.21, 0.22]])
+MEAN, STD = [0.49, 0.48, 0.45], [0.2, 0.21, 0.22]
 RGB = (1, 0, 0.5)
 # Channels, dtypes, count and sides of images; a transform; and what torchvision's does
 # to an image with what was drawn for it, bit for bit; ColorJitter, nearly.
@@ -101,7 +92,6 @@ SAME = """
 3 uf 24 32 32     | RandomCrop(32, 4)                | cut(32, 32, [4])
 2 uf 24 32 32     | RandomCrop(8, (1, 2, 3, 4))      | cut(8, 8, [1, 2, 3, 4])
 4 uf 24 32 32     | RandomCrop((40, 36), (2, 4))     | cut(40, 36, [2, 4])
-3 uf 24 32 32     | RandomCrop(20, -3)               | cut(20, 20, [-3])
 3 uf 24 32 32     | RandomCrop(20, (-3, 2, 1, -4))   | cut(20, 20, [-3, 2, 1, -4])
 3 uf 24 32 32     | RandomCrop((50, 20), 1, True, 3) | cut(50, 20, [1, 17], 3)
 3 uf 24 32 32     | RandomCrop(34, 2, fill=RGB)      | cut(34, 34, [2], [*RGB])
@@ -112,11 +102,9 @@ SAME = """
 13 f 24 80 80     | RandomErasing(0.8, value=[0.25]) | blanked(0.25)
 3 f 24 32 32      | RandomErasing(0.8, value=RGB)    | blanked(*RGB)
 3 f 24 80 80      | RandomErasing(0.8, value=RGB)    | blanked(*RGB)
-1234 f 24 32 32   | Normalize([0.5], [2])            | normalized([0.5], [2])
-3 f 24 32 32      | Normalize(MEAN, STD)             | normalized(MEAN, STD)
+1234 f 24 32 32   | Normalize([0.5], [2])        | lambda x: TF.normalize(x, [0.5], [2])
+3 f 24 32 32      | Normalize(MEAN, STD)         | lambda x: TF.normalize(x, MEAN, STD)
 13 f 120 16 16    | ColorJitter(brightness=0.5)      | jittered
-13 f 120 16 16    | ColorJitter(contrast=0.5)        | jittered
-13 f 120 16 16    | ColorJitter(saturation=0.5)      | jittered
 13 f 120 16 16    | ColorJitter(hue=0.5)             | jittered
 13 f 120 16 16    | ColorJitter(contrast=0.9, hue=0.1) | jittered
 13 f 240 16 16    | ColorJitter(0.5, 0.5, 0.5, 0.5)  | jittered
@@ -135,14 +123,14 @@ SAME = """
 3 uf 24 32 32     | RandomRotation(170, N, center=C) | moved(turn, N, 0, center=C)
 3 uf 24 32 32     | RandomRotation(170, B, fill=RGB) | moved(turn, B, [*RGB])
 3 u 3 300 300     | RandomRotation(30)               | moved(turn, N, 0)
-3 u 9 32 32       | PerImage(TRIVIAL)                | seeded_by_draw(TRIVIAL)
+3 u 9 32 32 | PerImage(ONE) | lambda x, seed: torch.manual_seed(seed) and ONE(x)
 3 u 3 56 56       | RandomResizedCrop(56)            | stretched(56, 56)
 3 u 3 300 300     | RandomResizedCrop(300)           | stretched(300, 300)
 """
 N, B = "nearest", "bilinear"
 BY_3 = {"interpolation": v2.InterpolationMode(B), "fill": 3}
 MOVES = (30, (0.1, 0.2), (0.8, 1.2), (-9, 9, -5, 5))
-C, TRIVIAL = [3, 9], v2.TrivialAugmentWide()
+C, ONE = [3, 9], v2.TrivialAugmentWide()
 
 
 @rows("kinds ours theirs", SAME)
@@ -295,7 +283,7 @@ def test_a_call_returns_a_new_batch_and_is_reproducible(aug, dtype, n, seed):
 
 @pytest.mark.parametrize("aug", ALL)
 def test_surroundings_change_nothing(aug):
-    """Autocast, other defaults, compilation."""
+    """Autocast, other defaults, compilation, or being written as code."""
     X, data = images(24, 16, 16, dtype=torch.uint8), aug.dataset(*stored(24, 16, 16))
     given = X if aug in POLICIES else batch.to_float(X)
 
@@ -305,6 +293,8 @@ def test_surroundings_change_nothing(aug):
 
     plain = results()
     assert not torch.equal(aug(given), plain[0])  # a call draws anew
+    again = eval(repr(aug), vars(batch))
+    assert repr(again) == repr(aug) and torch.equal(again(X, seeded()), plain[1])
     with torch.autocast("cpu", torch.bfloat16):
         assert all(map(torch.equal, results(), plain))
     with other_defaults():
@@ -431,15 +421,6 @@ def test_a_data_set_has_pixels_and_labels_of_all_kinds():
     assert len(list(dataset)) == len(dataset) == 100
 
 
-@pytest.mark.parametrize("aug", [*ALL, batch.Compose(ALL, seeded())])
-def test_a_transform_is_written_as_the_code_that_makes_it(aug):
-    again = eval(repr(aug), vars(batch))
-    assert repr(again) == repr(aug) and type(again) is type(aug)
-    X = images(24, 16, 16, dtype=torch.uint8)
-    draws = [t.draw(24, 16, 16, seeded()) for t in (again, aug)]
-    assert torch.equal(aug.apply(X, draws[0]), again.apply(X, draws[1]))
-
-
 X8 = torch.zeros(2, 3, 8, 8)
 P8 = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
 Y8 = torch.zeros(2, dtype=torch.int64)
@@ -494,9 +475,4 @@ FLIP.dataset(P8, Y8[:1])                              | y: expected 2 labels
 PerImage(3)                                           | transform: .*got int
 PerImage(v2.Resize(4))(X8)                            | transform: .*3, 4, 4
 """
-
-
-@rows("code words", REFUSED)
-def test_errors_name_the_argument(code, words):
-    with pytest.raises((TypeError, ValueError, RuntimeError), match=words):
-        eval(code, globals(), vars(batch))
+test_errors_name_the_argument = refused(vars(batch) | globals(), REFUSED)

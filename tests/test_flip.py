@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import d2lext as d2l
-from tests.common import rows
+from tests.common import refused
 
 CAT = Image.new("RGB", (50, 40), "brown")
 
@@ -60,23 +60,12 @@ def test_apply_draws_anew_for_every_tile_from_the_image_as_it_is():
     assert 4 <= sum(mirrored) <= 28
 
 
-WRONG = r"""
-"cat.jpg", v2.Identity()    | img: expected an image.*got str
-CAT, "flip"                 | aug: expected a callable.*got str
-CAT, v2.ColorJitter         | aug: .*call it first, ColorJitter\(
-CAT, print                  | what aug returned: .*got NoneType
-CAT, v2.Identity(), 0       | num_rows: .*>= 1, got 0
-CAT, v2.Identity(), 2, 1.5  | num_cols: .*>= 1, got 1.5
+REFUSED = r"""
+d2l.apply("cat.jpg", v2.Identity())   | img: expected an image.*got str
+d2l.apply(CAT, "flip")                | aug: expected a callable.*got str
+d2l.apply(CAT, v2.ColorJitter)        | aug: .*call it first, ColorJitter\(
+d2l.apply(CAT, print)                 | what aug returned: .*got NoneType
+d2l.apply(CAT, v2.Identity(), 0)      | num_rows: .*>= 1, got 0
+d2l.apply(CAT, v2.Identity(), 2, 1.5) | num_cols: .*>= 1, got 1.5
 """
-
-
-@rows("arguments words", WRONG)
-def test_apply_names_what_was_wrong(arguments, words):
-    with pytest.raises((TypeError, ValueError), match=words):
-        d2l.apply(*eval(arguments))
-
-
-def test_set_figsize_sets_inches_and_leaves_the_format(monkeypatch):
-    monkeypatch.setitem(plt.rcParams, "figure.figsize", (1, 1))
-    d2l.set_figsize((4, 3))
-    assert plt.figure().get_size_inches().tolist() == [4, 3]
+test_apply_names_what_was_wrong = refused(globals(), REFUSED)

@@ -18,7 +18,7 @@ from d2lext.mixup import calibration_bins, expected_calibration_error
 from d2lext.runs import read_runs
 from d2lext.train import Config, main, train
 from d2lext.train.muon import Muon
-from tests.common import flat, make_folder, points, rows
+from tests.common import flat, make_folder, points, refused, rows
 
 TINY = Config(policy="all", epochs=4, batch_size=16, widths=(8, 8, 8))
 OPTIONS = ["--epochs", "2", "--batch-size", "16", "--widths", "8", "8", "8"]
@@ -54,39 +54,27 @@ def test_a_run_is_recorded_with_all_that_it_depends_on(images) -> None:
     assert str(images) not in json.dumps(recorded)
 
 
-def test_it_learns() -> None:
-    # Ten classes, each of one colour.
-    _, history, run = train(changed(policy="none", epochs=40))
-    assert history[-1].loss < 0.9 * history[0].loss
-    assert run["plain_acc"] > 0.2
-
-
-IMPOSSIBLE = r"""
-policy="turn"             | policy 'turn'
-net="big"                 | net: .*small or resnet18.*'big'
-optimizer="sgd"           | optimizer: .*adamw or muon.*'sgd'
-epochs=0                  | epochs: .*>= 1
-batch_size=0              | batch_size: .*>= 1
-num_train=0               | num_train: .*>= 1
-widths=(0, 8, 8)          | widths: .*\(0, 8, 8\)
-label_smoothing=2         | label_smoothing: .*from 0 to 1, got 2
-mix_prob=-1               | mix_prob: .*from 0 to 1, got -1
-num_val=-1                | num_val: expected an integer >= 0, got -1
-plain_epochs=-1           | plain_epochs: expected an integer >= 0, got -1
-num_train=41              | num_train: 41 wanted, .*only 40 images
-num_val=40                | num_val: 40 held out, but there are only 40
-num_train=30, num_val=11  | num_train: 30 wanted, and num_val: 11
-lr=0.0                    | lr: .*>= 1e-09, got 0
-weight_decay=-1           | weight_decay: expected a finite number >= 0
-mixup_alpha=-0.1          | mixup_alpha: expected a finite number >= 0
-cutmix_alpha=float("inf") | cutmix_alpha: expected a finite number >= 0
+REFUSED = r"""
+train(changed(policy="turn"))             | policy 'turn'
+train(changed(net="big"))                 | net: .*small or resnet18.*'big'
+train(changed(optimizer="sgd"))           | optimizer: .*adamw or muon.*'sgd'
+train(changed(epochs=0))                  | epochs: .*>= 1
+train(changed(batch_size=0))              | batch_size: .*>= 1
+train(changed(num_train=0))               | num_train: .*>= 1
+train(changed(widths=(0, 8, 8)))          | widths: .*\(0, 8, 8\)
+train(changed(label_smoothing=2))         | label_smoothing: .*from 0 to 1, got 2
+train(changed(mix_prob=-1))               | mix_prob: .*from 0 to 1, got -1
+train(changed(num_val=-1))                | num_val: expected an integer >= 0, got -1
+train(changed(plain_epochs=-1))           | plain_epochs: .*integer >= 0, got -1
+train(changed(num_train=41))              | num_train: 41 wanted, .*only 40 images
+train(changed(num_val=40))                | num_val: 40 held out, but there are only 40
+train(changed(num_train=30, num_val=11))  | num_train: 30 wanted, and num_val: 11
+train(changed(lr=0.0))                    | lr: .*>= 1e-09, got 0
+train(changed(weight_decay=-1))           | weight_decay: expected a finite number >= 0
+train(changed(mixup_alpha=-0.1))          | mixup_alpha: expected a finite number >= 0
+train(changed(cutmix_alpha=float("inf"))) | cutmix_alpha: expected a finite number >= 0
 """
-
-
-@rows("fields words", IMPOSSIBLE)
-def test_configs_that_cannot_be(fields: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        train(eval(f"changed({fields})"))
+test_configs_that_cannot_be = refused(globals(), REFUSED)
 
 
 def test_held_out_images_are_evaluated_and_not_trained_on() -> None:
@@ -203,16 +191,21 @@ def test_only_filters_and_matrices_decay_and_muon_moves_filters() -> None:
 
 
 @pytest.mark.parametrize("optimizer", command.OPTIMIZERS)
-def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path, optimizer) -> None:
+def test_a_resumed_run_equals_one_that_was_not_interrupted(
+    optimizer, tmp_path, capsys
+) -> None:
     mixed = {"mixup_alpha": 0.5, "cutmix_alpha": 1.0, "mix_prob": 0.7}
     file, config = tmp_path / "new" / "state.pt", changed(optimizer=optimizer, **mixed)
+    seen = []
 
     def interrupt(point) -> None:
+        seen.append(point)
         if point.epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, checkpoint=file, watch=interrupt)
+        train(config, checkpoint=file, resume=True, watch=interrupt)
+    assert "no checkpoint" in capsys.readouterr().out
     assert len(read_runs()[-1]["test_acc"]) == 2
     file.with_name("state.pt.part").write_bytes(b"half a")
     net, history, run = train(config, checkpoint=file, resume=True)
@@ -221,16 +214,9 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path, optimizer) 
     assert not torch.equal(flat(net), flat(other.net))
     assert points(history) == points(whole.history) and run["examples"] == 160
     assert [p.name for p in file.parent.iterdir()] == ["state.pt"]
-
-
-def test_a_finished_run_is_neither_trained_nor_recorded_again(tmp_path, capsys):
-    file = tmp_path / "state.pt"
-    first = train(TINY, checkpoint=file, resume=True)
-    assert "no checkpoint" in capsys.readouterr().out
-    seen = []
-    again = train(TINY, checkpoint=file, resume=True, watch=seen.append)
-    assert seen == [] and again.history == first.history
-    assert len(read_runs()) == 1
+    done = len(read_runs())  # a finished run is neither trained nor recorded again
+    again = train(config, checkpoint=file, resume=True, watch=interrupt)
+    assert again.history == history and len(seen) == 2 and len(read_runs()) == done
 
 
 def test_a_checkpoint_that_does_not_fit_is_named_and_left_as_it_is(tmp_path):
@@ -358,10 +344,9 @@ def test_an_interrupt_has_an_exit_code_of_its_own(monkeypatch, capsys) -> None:
 
 def test_help_needs_little_more_than_torch() -> None:
     program = (
-        "import sys, contextlib, d2lext.train\n"
-        "with contextlib.suppress(SystemExit): d2lext.train.main(['--help'])\n"
-        "for name in ('IPython', 'matplotlib', 'pandas', 'd2l', 'ipywidgets'):\n"
-        "    assert name not in sys.modules, name"
+        "import sys, d2lext.train\n"
+        "try: d2lext.train.main(['--help'])\n"
+        "finally: assert not {'IPython', 'matplotlib', 'd2l'} & {*sys.modules}"
     )
     ask = [sys.executable, "-c", program]
     out = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
