@@ -41,6 +41,8 @@ LIMIT = 120  # seconds for what takes ten on a quiet machine
 TINY = ("--batch-size", "16", "--widths", "8", "8", "8")
 SHARES = [[5, 3], [4, 3], [1, 6]]  # of three batches, between two processes
 N, BATCH = 23, 8  # does not divide
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["d2lext.train"])  # processes then start fast
 
 
 def make_net() -> nn.Module:
@@ -207,15 +209,7 @@ def run_command(rank: int, port: int, folder: Path, options: list[str]) -> None:
     sys.exit(train.main(options))
 
 
-@pytest.fixture(scope="module")
-def context():
-    """Starts processes that have imported torch already."""
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["d2lext.train"])
-    return made
-
-
-def two(context, images, options: str, last: str = "") -> list[str]:
+def two(images, options: str, last: str = "") -> list[str]:
     """What two processes print that start in folders a and b; b has more options.
 
     They are started as torchrun starts them on two machines, with nothing shared.
@@ -229,7 +223,7 @@ def two(context, images, options: str, last: str = "") -> list[str]:
         folder.mkdir(exist_ok=True)
         given = [*TINY, "--root", str(images), *options.split(), *more.split()]
         where = (rank, port, folder, given)
-        started.append(context.Process(target=run_command, args=where))
+        started.append(CONTEXT.Process(target=run_command, args=where))
         started[-1].start()
     for process in started:
         process.join(LIMIT)
@@ -251,32 +245,32 @@ ERRORS = r"""
 
 
 @rows("options last words", ERRORS)
-def test_an_error_in_one_process_is_one_in_all(images, context, options, last, words):
+def test_an_error_in_one_process_is_one_in_all(images, options, last, words):
     make_folder(images.parent / "other", train=5)
     (images.parent / "a").mkdir()
     (images.parent / "a/y.pt").touch()  # in the first one's folder
-    for out in two(context, images, options, last):
+    for out in two(images, options, last):
         assert re.search(words, out), out
         assert "epoch 1/" not in out and "Traceback" not in out, out
     assert read_runs() == []
 
 
-def test_the_first_process_decides_on_checkpoint_and_results(images, context) -> None:
+def test_the_first_process_decides_on_checkpoint_and_results(images) -> None:
     """Two processes in two folders, of which the second has neither file."""
     a, b = (images.parent / name for name in "ab")
     options = "--epochs 4 --checkpoint state.pt --resume --results runs.json"
-    two(context, images, options)
+    two(images, options)
     assert not (b / "state.pt").exists()
     saved = torch.load(a / "state.pt")
     saved["history"] = saved["history"][:3]  # as if it had been killed
     saved["scheduler"]["last_epoch"] -= 3  # steps
     torch.save(saved, a / "state.pt")
     (a / "runs.json").unlink()
-    first, second = two(context, images, options)
+    first, second = two(images, options)
     assert "epoch 4/4" in first and "epoch 3/4" not in first and "epoch" not in second
     assert [run["processes"] for run in read_runs()] == [2, 2]
     (b / "runs.json").write_text("of somebody else")
-    first, _ = two(context, images, options)
+    first, _ = two(images, options)
     assert "already in runs.json: 1 of 1 runs" in first and len(read_runs()) == 2
 
 
