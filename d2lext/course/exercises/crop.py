@@ -1,20 +1,18 @@
 """2.1: a crop with its own draw for each image."""
 
 import torch
+from torch.nn.functional import one_hot
 
 from d2lext.course import exercises as ex
 
 WORDS = {
     "right": "each image has its own place, and every place is equally likely.",
-    "mixed": "crop i should be one connected square of image i. Some of yours are not.",
-    "channels": "an image's channels are cropped at different places. Use one place.",
-    "together": "all crops begin at the same row or column. Draw both for each image.",
-    "diagonal": "the row always equals the column. Draw the two separately.",
-    "first": "no crop begins at the first row, or none at the first column. Let both "
-    "draws start at 0.",
-    "last": "no crop ends at the last row, or none at the last column. A crop can "
-    "begin at h - size + 1 rows, and randint excludes its upper end.",
-    "uneven": "some places are drawn more often than others. Make all equally likely.",
+    "mixed": "crop i should be one connected square of image i, at one place in "
+    "all channels. Some of yours are not.",
+    "edge": "no crop begins at the first row or column, or none ends at the last. Let "
+    "rows run from 0 to h - size; randint excludes its upper end.",
+    "uneven": "some places are drawn more often than others. Draw row and column "
+    "separately, and make all places equally likely.",
 }
 
 
@@ -23,8 +21,11 @@ def check(answer: ex.Answer) -> None:
     (size,), few_many = ex.integers(2, 5), sorted(ex.integers(3, 6, 2))
     for down, across in (few_many, few_many[::-1]):  # numbers of places
         shape = size + down - 1, size + across - 1, size
-        calls = [_places(answer, ex.N, *shape) for _ in range(2)]
-        _judge(*calls, down, across)
+        rows, columns = ex.draws(_places, answer, ex.N, *shape)
+        ex.refuse("edge", rows.min() + columns.min() > 0)
+        ex.refuse("edge", rows.max() < down - 1 or columns.max() < across - 1)
+        drawn = one_hot(rows * across + columns, down * across)
+        ex.refuse("uneven", not ex.fair(drawn, torch.zeros(down * across).long()))
     for height, width, size in ((4, 6, 4), (6, 4, 4), (3, 3, 3), (4, 5, 1)):
         _places(answer, 2, height, width, size)  # one row, one column, one place
 
@@ -40,18 +41,5 @@ def _places(answer: ex.Answer, n: int, h: int, w: int, size: int) -> torch.Tenso
     ex.refuse("mixed", not ex.same(Y, begin[..., None, None] + piece))
     ex.refuse("mixed", (begin.flatten() // (h * w) != torch.arange(n * 3)).any())
     ex.refuse("mixed", (place > torch.tensor([h, w])[:, None, None] - size).any())
-    ex.refuse("channels", (place != place[..., :1]).any())
+    ex.refuse("mixed", (place != place[..., :1]).any())
     return place[..., 0]
-
-
-def _judge(first: torch.Tensor, second: torch.Tensor, down: int, across: int) -> None:
-    rows, columns = first
-    ex.refuse("together", (first == first[:, :1]).all(1).any())
-    ex.refuse("frozen", torch.equal(first, second))
-    ex.refuse("diagonal", torch.equal(rows, columns))
-    ex.refuse("first", first.min(1).values.any())
-    ex.refuse("last", rows.max() < down - 1 or columns.max() < across - 1)
-    both = torch.cat([first, second], 1)  # (2, 2 * n)
-    places = both.T @ torch.tensor([across, 1])
-    ex.refuse("pattern", ex.patterned(*both))
-    ex.refuse("uneven", not ex.even(places.bincount(minlength=down * across)))
