@@ -14,8 +14,9 @@ from tests.common import flat, seeded
 def test_singular_values_end_near_one(shape) -> None:
     G = torch.randn(shape, generator=seeded())
     G = 1e3 * G @ torch.diag(torch.logspace(0, 1, shape[1]))
-    s = torch.linalg.svdvals(orthogonal(G, steps=10))
-    assert s.min() > 0.6 and s.max() < 1.3
+    X = orthogonal(G, steps=10)
+    s = torch.linalg.svdvals(X)
+    assert s.min() > 0.6 and s.max() < 1.3 and X.shape == shape
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9")

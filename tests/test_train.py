@@ -283,6 +283,7 @@ def test_results_collect_runs_and_skip_those_there(tmp_path, capsys) -> None:
     assert f"already in {file}: 2 of 4 runs" in capsys.readouterr().out
     done = [(run["policy"], run["seed"]) for run in runs(file)]
     assert done == [("none", 0), ("flip", 0), ("none", 1), ("flip", 1)]
+    assert not list(file.parent.glob("*.json.*.lock"))  # each claim is given up
     start = "python -m d2lext.train --epochs 2"
     assert json.loads(file.read_text())["command"].startswith(start)
     assert len(read_runs()) == 4
