@@ -25,12 +25,6 @@ from d2lext.train import Config
 from d2lext.widgets.worker import WORKER
 
 
-@pytest.fixture(autouse=True)
-def environment(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("D2LEXT_RUNS", str(tmp_path / "runs.jsonl"))
-    monkeypatch.setenv("D2LEXT_CIFAR10", "sample")
-
-
 def wait(done) -> None:
     start = time.monotonic()
     while not done():

@@ -92,6 +92,7 @@ def test_draws_follow_the_seed_and_leave_the_lessons_stream_alone(cat):
         first = html(explorer)
         explorer.controls["p"].value = 1
         assert draws() == wanted
+    draws()  # moves the lesson's streams on
     explorer.reset()
     assert html(explorer) == first
 
