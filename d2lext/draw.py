@@ -1,6 +1,7 @@
-"""Draw the curves of a training run in a notebook, and write its closing lines."""
+"""Draw the curves of a training run in a notebook, and intervals of accuracy."""
 
 import base64
+import functools
 import io
 import sys
 import time
@@ -57,11 +58,30 @@ class Curves:
         ax.set_ylim(0, max(1, history[0].loss))
         ax.grid()
         ax.legend()
-        png = io.BytesIO()
-        figure.savefig(png, dpi=100)
         words = f"train loss, train accuracy and test accuracy: {history}"
-        encoded = base64.b64encode(png.getvalue()).decode()
+        encoded = base64.b64encode(_png(figure)).decode()
         return {"image/png": encoded, "text/plain": words}
+
+
+def _png(figure) -> bytes:
+    figure.savefig(png := io.BytesIO(), dpi=100)
+    return png.getvalue()
+
+
+@functools.lru_cache(1)
+def intervals(rows: tuple, xlabel: str, width: int):
+    """A PIL image, `width` pixels wide, of rows: label, mean, half interval, words."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    figure = Figure((width / 100, 0.8 + 0.4 * len(rows)), layout="constrained")
+    ax = figure.subplots()
+    for i, (_, mean, half, *_) in enumerate(rows):
+        ax.errorbar(mean, i, xerr=half, fmt="oC0", capsize=3)
+    labels = [f"{label}\n{words}" for label, _, _, words, *_ in rows]
+    ax.set_yticks(range(len(rows)), labels, fontsize=8)
+    ax.set(xlabel=xlabel, ylim=(max(1, len(rows)) - 0.5, -0.5))
+    return Image.open(io.BytesIO(_png(figure))).convert("RGB")
 
 
 def closing(history, num_epochs: int, devices: list) -> str:

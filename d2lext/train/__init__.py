@@ -109,6 +109,7 @@ def train(
     data: tuple[torch.Tensor, ...] | None = None,
     augs: Transform | None = None,
     weight: torch.Tensor | None = None,
+    mark: dict | None = None,
 ) -> Trained:
     """Train one net with `config`, in every process if there is a process group.
 
@@ -123,6 +124,7 @@ def train(
     data: X uint8 (n, 32, 32, 3), y int64 (n,), and the same for testing.
     augs: a transform to use instead of the policy.
     weight: the weight of each class in the loss, (10,) floats.
+    mark: added to what is recorded.
     Raises ValueError for a checkpoint of another run and for processes that disagree,
     FloatingPointError for a loss that is not finite.
     """
@@ -150,7 +152,7 @@ def train(
     state = {"net": net, "trainer": trainer, "scheduler": scheduler}
     history = checkpoints.restore(state, saved)
     first, done = len(history), history[-1] if history else Point(0, 0, 0, 0, 0, 0)
-    run = describe(net, train_iter, device) | settings
+    run = describe(net, train_iter, device) | settings | (mark or {})
     run["bf16"] = multi_gpu.bf16_is_fast(device) if config.amp is None else config.amp
     smoothing = config.label_smoothing
     loss = nn.CrossEntropyLoss(weight, label_smoothing=smoothing, reduction="none")

@@ -72,6 +72,11 @@ def contact_sheet(
     return sheet
 
 
+def stacked(*images: Image.Image) -> Image.Image:
+    """Images of one width, from top to bottom."""
+    return Image.fromarray(np.concatenate(images))
+
+
 def _fitted(img: Image.Image, tile: int) -> Image.Image:
     scale = tile / max(img.size)
     if scale < 1:

@@ -62,27 +62,15 @@ def explore(draw: Callable, img: object = None, /, **controls: object) -> "Explo
     return Explorer(draw, img, controls, **OPTIONS | options)
 
 
-class Stored(widgets.VBox):
-    """A widget that leaves `jpeg`, base64, and `text` to a page without a kernel."""
-
-    _ipython_display_ = None  # ipywidgets 7 would not ask for the bundle below
-
-    def _repr_mimebundle_(self, **kwargs) -> dict[str, object]:
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        return {
-            "application/vnd.jupyter.widget-view+json": view,
-            "image/jpeg": self.jpeg,
-            "text/plain": self.text,
-        }
-
-
-class Explorer(Stored):
+class Explorer(widgets.VBox):
     """The widget that `explore` returns: controls, buttons, and the contact sheet.
 
     `controls` maps each parameter to its widget, `values` to its current value; `seed`
     is the seed's widget; `code` is the line that makes the current setting; `sheet` is
-    the PIL image shown.
+    the PIL image shown. A page without a kernel has `jpeg`, in base64, and `text`.
     """
+
+    _ipython_display_ = None  # ipywidgets 7 would not ask for the bundle below
 
     def __init__(self, draw, img, controls, num_rows, num_cols, tile, seed):
         self._cols = expect.integer("num_cols", num_cols)
@@ -116,16 +104,10 @@ class Explorer(Stored):
         super().__init__([*self.controls.values(), self._buttons(), self._output])
 
     def _buttons(self) -> widgets.HBox:
-        reroll = widgets.Button(
-            description="Reroll",
-            icon="random",
-            tooltip="Draw again, with the next seed",
-        )
-        reset = widgets.Button(
-            description="Reset", icon="undo", tooltip="Restore the starting values"
-        )
-        reroll.on_click(lambda _: setattr(self.seed, "value", self.seed.value + 1))
-        reset.on_click(lambda _: self.reset())
+        words = "Draw again, with the next seed"
+        reroll = button("Reroll", self._reroll, icon="random", tooltip=words)
+        words = "Restore the starting values"
+        reset = button("Reset", self.reset, icon="undo", tooltip=words)
         buttons = [self.seed, reroll, reset]
         if self._img is not None:
             words = f"Upload an image: up to {_BYTES >> 20} MB, or often only 10 MB "
@@ -136,6 +118,9 @@ class Explorer(Stored):
             self.upload.observe(self._uploaded, "value")
             buttons.append(self.upload)
         return widgets.HBox(buttons, layout={"flex_flow": "row wrap"})
+
+    def _reroll(self) -> None:
+        self.seed.value += 1
 
     @property
     def values(self) -> dict[str, object]:
@@ -200,11 +185,13 @@ class Explorer(Stored):
         if self._quiet:
             return
         with self._errors_shown():
-            self.sheet = sheet.contact_sheet(
-                self._images(), self._cols, self._tile, frame=self._img is not None
-            )
+            self.sheet = self._sheet()
             self.jpeg = sheet.jpeg(self.sheet)
-            self._output.value = self._html()
+            self._show()
+
+    def _sheet(self) -> Image.Image:
+        framed = self._img is not None
+        return sheet.contact_sheet(self._images(), self._cols, self._tile, frame=framed)
 
     @contextlib.contextmanager
     def _errors_shown(self) -> Iterator[None]:
@@ -214,31 +201,45 @@ class Explorer(Stored):
         except Exception as error:
             if self.sheet is not None:
                 words = html.escape(f"{type(error).__name__}: {error}")
-                self._output.value = (
-                    f'<p role="alert" style="color: {sheet.FRAME}">{words}</p>'
-                    + self._html()
-                )
+                self._show(f'<p role="alert" style="color: {sheet.FRAME}">{words}</p>')
             raise
 
+    def _show(self, alert: str = "") -> None:
+        self._output.value = alert + self._html()
+
     def _html(self) -> str:
-        code, note = html.escape(self.code), ""
+        code, note = html.escape(self.code), html.escape(self.note)
+        look = 'class="d2lext-note" style="white-space: pre-wrap"'
         first = "The original, framed, and images" if self._img else "Images"
-        if self._img and (used := self._used) is not (img := self._img):
-            note = f"{img.width} x {img.height} {img.mode} image, augmented at "
-            note += f"{used.width} x {used.height} as {used.mode}"
-            note = f'<p class="d2lext-note">{note}</p>'
         return (
             f'<img class="d2lext-sheet" style="max-width: 100%; height: auto" '
             f'alt="{first} by {code}, seed {self.seed.value}" '
             f'width="{self.sheet.width}" height="{self.sheet.height}" '
             f'src="data:image/jpeg;base64,{self.jpeg}">'
             '<pre class="d2lext-code" title="Click to select the line" '
-            f'style="user-select: all; white-space: pre-wrap">{code}</pre>{note}'
+            f'style="user-select: all; white-space: pre-wrap">{code}</pre>'
+            + (f"<p {look}>{note}</p>" if note else "")
         )
+
+    @property
+    def note(self) -> str:
+        """What is said below the line of code."""
+        if (img := self._img) is None or self._used is img:
+            return ""
+        used = f"{self._used.width} x {self._used.height} as {self._used.mode}"
+        return f"{img.width} x {img.height} {img.mode} image, augmented at {used}"
 
     @property
     def text(self) -> str:
         return f"{self.code}  # seed {self.seed.value}"
+
+    def _repr_mimebundle_(self, **kwargs) -> dict[str, object]:
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {
+            "application/vnd.jupyter.widget-view+json": view,
+            "image/jpeg": self.jpeg,
+            "text/plain": self.text,
+        }
 
 
 @contextlib.contextmanager
@@ -302,6 +303,12 @@ def _naming(argument: str) -> Iterator[None]:
         yield
     except TypeError as error:
         raise TypeError(f"{argument}: {error}") from None
+
+
+def button(name: str, act: Callable[[], object], **look: str) -> widgets.Button:
+    made = widgets.Button(description=name, **look)
+    made.on_click(lambda _: act())
+    return made
 
 
 def make_control(name: str, spec: object, parameter: object = None) -> widgets.Widget:

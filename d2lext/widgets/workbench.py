@@ -1,32 +1,26 @@
 """A bench for policies: set strengths, train, and compare accuracy on held-out images.
 
-A try is a setting, trained with one or more seeds on the bundled sample, in a process
-of its own. Tries are recorded like other runs (see `d2lext.runs`), so that the next
-bench shows them again.
+A try is a setting, trained with one or more seeds on the bundled sample. Its runs are
+recorded like all others (see `d2lext.runs`), and the next bench shows them again.
 """
 
-import dataclasses
-import html
-import io
-import itertools
-import json
+import contextlib
+import functools
 import math
 import threading
 from collections.abc import Iterable
+from concurrent.futures import wait
+from dataclasses import replace
 
 import ipywidgets as widgets
-import torch
-from matplotlib.figure import Figure
-from PIL import Image
 
-from d2lext import batch, expect, mixup
+from d2lext import batch, draw, mixup
 from d2lext.compare import PARTS, augmentations, difference
 from d2lext.images import read_sample
-from d2lext.runs import final, read_runs, record_run
+from d2lext.runs import final, grouped, read_runs
 from d2lext.train import Config
-from d2lext.widgets import sheet
-from d2lext.widgets.sliders import Stored, make_control, seeded
-from d2lext.widgets.worker import WORKER
+from d2lext.widgets import sheet, worker
+from d2lext.widgets.sliders import Explorer, button
 
 NUM_VAL = 1000  # all of the sample
 PART = (0.0, 1.0, 0.5)
@@ -47,6 +41,7 @@ CONTROLS = {
 }
 MIXES = {"mixup": mixup.mixup_data, "cutmix": mixup.cutmix_data}
 SET = ("policy", "mixup_alpha", "cutmix_alpha")  # by the controls
+read = functools.cache(read_sample)
 
 
 def bench(num_epochs: int = 10, runs: Iterable[dict] = ()) -> "Bench":
@@ -54,229 +49,144 @@ def bench(num_epochs: int = 10, runs: Iterable[dict] = ()) -> "Bench":
     return Bench(Config(epochs=num_epochs, num_val=NUM_VAL), runs)
 
 
-def command(config: Config, seeds: Iterable[int]) -> str:
-    """The shell command that trains this setting, with the same results."""
-    names = ("policy", "epochs", "mixup_alpha", "cutmix_alpha", "num_val")
-    words = ["python -m d2lext.train --root sample"]
-    for name in names:
-        if value := getattr(config, name):
-            words.append(f"--{name.replace('_', '-')} {value}")
-    return " ".join([*words, "--seed", *map(str, seeds)])
+def setting(values: dict[str, object]) -> dict[str, object]:
+    """The policy and the alphas that these values of the controls stand for."""
+    given = {f"{mix}_alpha": values[mix] * values[f"{mix} alpha"] for mix in MIXES}
+    parts = []
+    for part in (part for part in CONTROLS if values[part] and part not in MIXES):
+        numbers = [values[f"{part} {name}"] for name in CONTROLS[part]]
+        default = numbers == [*PARTS[part][1:]]
+        parts.append(part if default else part + ",".join(f"{n:g}" for n in numbers))
+    return given | {"policy": "+".join(parts) or "none"}
 
 
-def half_width(accs: list[float], n: int) -> float:
-    """Half of the 95% interval of a mean accuracy on n images, one value per seed.
+def look(**values: object) -> list:
+    """Training images as the net sees them; half each with two ways of mixing."""
+    X, y, *_ = read("train")
+    X = augmentations(setting(values)["policy"])(X[:20].permute(0, 3, 1, 2))
+    X, mixes = batch.to_float(X), [mix for mix in MIXES if values[mix]]
+    for i, mix in enumerate(mixes):
+        half = slice(i, 20, len(mixes))
+        X[half] = MIXES[mix](X[half], y[half], values[f"{mix} alpha"], True)[0]
+    return list(X)
 
-    It covers the choice of images, as if all seeds erred on the same ones, and from
-    three seeds on the choice of seeds, too (Student's t).
+
+def options(run: dict) -> str:
+    """What the controls set in a run, as options of the command."""
+    return " ".join(f"--{n.replace('_', '-')} {run[n]}" for n in SET if run[n])
+
+
+def command(*runs: dict) -> str:
+    """The shell command that trains like these runs, which differ only in seeds."""
+    fixed = "--root sample --epochs {epochs} --num-val {num_val}".format_map(runs[0])
+    seeds = " ".join(str(run["seed"]) for run in runs)
+    return f"python -m d2lext.train {fixed} {options(runs[0])} --seed {seeds}"
+
+
+def measured(*runs: dict) -> tuple[float, float, str]:
+    """The mean accuracy in percent, half of its 95% interval, and both in words."""
+    accs, seconds, k = final(runs), final(runs, "seconds"), len(runs)
+    acc = sum(accs) / k
+    half = 1.96 * math.sqrt(acc * (1 - acc) / NUM_VAL)  # if all err on the same images
+    if k > 2:  # Student's t; against one number it is sqrt(k + 1) times as wide
+        half = math.hypot(half, difference(accs, [0], 1)[1] / math.sqrt(k + 1))
+    words = f"{100 * acc:.1f} ± {100 * half:.1f} %, {k} seed{'s' * (k > 1)}"
+    return 100 * acc, 100 * half, f"{words}, {sum(seconds) / k:.0f} s"
+
+
+class Bench(Explorer):
+    """The widget that `bench` returns: an explorer of what the net sees, and the tries.
+
+    `config` is the setting of the controls; `runs` maps the command of each finished
+    run to it; `revealed` is the run on test images, if there is one.
     """
-    acc = sum(accs) / len(accs)
-    half = 1.96 * math.sqrt(acc * (1 - acc) / n)
-    if len(accs) < 3:
-        return half
-    # A difference from one number errs by s * sqrt(1 / k + 1), a mean by s / sqrt(k).
-    return math.hypot(half, difference(accs, [0], 1)[1] / math.sqrt(len(accs) + 1))
-
-
-def _row(part: str) -> widgets.HBox:
-    """A checkbox for the part, and a slider for each of its numbers."""
-    row = [make_control(part, part == "flip")]
-    row += [
-        make_control(f"{part}: {name}", ends) for name, ends in CONTROLS[part].items()
-    ]
-    for child in row:
-        child.layout.width = "320px"
-    return widgets.HBox(row, layout={"flex_flow": "row wrap"})
-
-
-def _alphas(config: Config) -> dict[str, float]:
-    """The alphas of the ways of mixing that are on."""
-    alphas = {name: getattr(config, f"{name}_alpha") for name in MIXES}
-    return {name: alpha for name, alpha in alphas.items() if alpha}
-
-
-def _fixed(run: dict) -> str:
-    """What must be the same in the runs of a bench."""
-    names = {"data", "weight", *vars(Config())} - {"seed", *SET}
-    return json.dumps([run.get(name) for name in sorted(names)])
-
-
-def _measured(runs: Iterable[dict]) -> tuple[float, float, str]:
-    """The mean accuracy in percent, half of its interval, and both in words."""
-    accs, seconds = final(runs), final(runs, "seconds")
-    acc, half = 100 * sum(accs) / len(accs), 100 * half_width(accs, NUM_VAL)
-    words = f"{acc:.1f} ± {half:.1f} %, {len(accs)} seed{'s' * (len(accs) > 1)}"
-    return acc, half, f"{words}, {sum(seconds) / len(seconds):.0f} s"
-
-
-class Bench(Stored):
-    """The widget that `bench` returns. `config` is the setting of the controls; `tries`
-    maps each setting to its runs by seed; `revealed` has the runs on test images."""
 
     def __init__(self, base: Config, runs: Iterable[dict]) -> None:
-        self._base, self.tries, self.revealed = base, {}, []
-        self._X, self._y, *_ = read_sample("train")
-        rows = {part: _row(part) for part in CONTROLS}
-        self.controls = {part: row.children for part, row in rows.items()}
-        self.progress, self._output = widgets.IntProgress(), widgets.HTML()
-        acts = {
-            "Train": self._train,
-            "Stop": self._stop,
-            "Reveal test, once": self._reveal,
-        }
-        self.buttons = {name: widgets.Button(description=name) for name in acts}
-        for name, button in self.buttons.items():
-            button.on_click(acts[name])
-        for child in itertools.chain(*self.controls.values()):
-            child.observe(self._redraw, "value")
+        self._base, self._job, self.runs, self.revealed = base, None, {}, None
         for run in (*runs, *read_runs()):
             self._keep(run)
-        self._ready()
-        buttons = widgets.HBox([*self.buttons.values(), self.progress])
-        super().__init__([*rows.values(), buttons, self._output])
+        self.train = button("Train", self._train)
+        self.stop = button("Stop", worker.stop)
+        self.reveal = button("Reveal test, once", self._reveal)
+        self.progress = widgets.IntProgress(max=base.epochs)
+        controls, first = {}, {"grid_column": "1"}  # where a row begins
+        for part, numbers in CONTROLS.items():
+            on = part == "flip"
+            controls[part] = widgets.Checkbox(on, description=part, layout=first)
+            controls |= {f"{part} {name}": ends for name, ends in numbers.items()}
+        super().__init__(look, None, controls, num_rows=2, num_cols=10, tile=64, seed=0)
+        *controls, row, output = self.children
+        row.children += (self.train, self.stop, self.reveal, self.progress)
+        columns = {"grid_template_columns": "repeat(auto-fill, 320px)"}
+        self.children = [widgets.GridBox(controls, layout=columns), row, output]
 
     @property
     def config(self) -> Config:
-        rows = {part: row for part, row in self.controls.items() if row[0].value}
-        on = {part: [round(c.value, 10) for c in row[1:]] for part, row in rows.items()}
-        alphas = {f"{name}_alpha": on.pop(name, [0.0])[0] for name in MIXES}
-        parts = [
-            part
-            + ",".join(f"{n:g}" for n in on[part] if on[part] != [*PARTS[part][1:]])
-            for part in on
-        ]
-        policy = "+".join(parts) or "none"
-        return dataclasses.replace(self._base, policy=policy, **alphas)
+        return replace(self._base, seed=self.seed.value, **setting(self.values))
+
+    @property
+    def code(self) -> str:
+        return command(vars(self.config))
+
+    @property
+    def tries(self) -> tuple[tuple, ...]:
+        """Of each: options, accuracy, half its interval, both in words, command."""
+        groups = grouped(self.runs.values(), options).items()
+        return tuple((name, *measured(*runs), command(*runs)) for name, runs in groups)
 
     def _keep(self, run: dict) -> None:
-        """Add a run to the tries, unless it differs in more than controls and seed."""
-        if "revealed" in run:
-            self.revealed.append(run)
-        elif _fixed(run) == _fixed(vars(self._base) | {"data": "sample"}):
-            if "(" in run["policy"]:
-                return  # trained with a function instead of a policy
-            config = dataclasses.replace(self._base, **{n: run[n] for n in SET})
-            if len(run["test_acc"]) == config.epochs:  # it was not stopped
-                self.tries.setdefault(config, {}).setdefault(run["seed"], run)
+        """Add a run, unless it was stopped, or differs in what no control sets."""
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # of another kind
+            made = replace(self._base, **{n: run[n] for n in (*SET, "seed")})
+            run = run | {"widths": tuple(run["widths"])}  # JSON has lists
+            finished = len(run["test_acc"]) == run["epochs"] and "weight" not in run
+            if finished and "revealed" in run:
+                self.revealed = run
+            elif finished and run == run | vars(made) | {"data": "sample"}:
+                self.runs[command(run)] = run
 
-    # Training
+    def _train(self) -> None:
+        """Train the setting with its seed, or with the next that it lacks."""
+        while self.code in self.runs:
+            self.seed.value += 1
+        self._begin(self.config)
 
-    def _train(self, _=None) -> None:
-        """Train the setting with its first seed that has no finished run."""
-        seeds = self.tries.get(self.config, {})
-        seed = next(seed for seed in itertools.count() if seed not in seeds)
-        self._start([dataclasses.replace(self.config, seed=seed)])
+    def _reveal(self) -> None:
+        # The sample holds out images of their own, so that the net stays the same.
+        self._begin(replace(self.config, num_val=0), revealed=len(self.tries))
 
-    def _stop(self, _=None) -> None:
-        WORKER.stop.value = True
+    def _begin(self, config: Config, **mark: int) -> None:
+        """Train, and watch it in a thread, so that the kernel stays free."""
+        self._job = worker.submit(config, mark)
+        self._redraw()
+        threading.Thread(target=self._follow, daemon=True).start()
 
-    def _reveal(self, _=None) -> None:
-        # The sample holds out images of their own, so that the nets stay the same.
-        config, seeds = self.config, self.tries.get(self.config, ())
-        if not seeds:
-            return self._ready("Not revealed: train this setting first")
-        self._start([dataclasses.replace(config, seed=s, num_val=0) for s in seeds])
+    def _follow(self) -> None:
+        """Show how far the training is, and at the end its result or its error."""
+        while wait([self._job], 0.05).not_done:
+            self.progress.value = worker.EPOCHS.value
+        with contextlib.suppress(Exception), self._errors_shown():
+            self._keep(self._job.result())
+            self._redraw()
 
-    def _start(self, configs: list[Config]) -> None:
-        for name, button in self.buttons.items():
-            button.disabled = name != "Stop"
-        self.progress.value, self.progress.max = 0, len(configs) * self._base.epochs
-        # In a thread, so that the kernel stays free.
-        threading.Thread(target=self._follow, args=(configs,), daemon=True).start()
-
-    def _follow(self, configs: list[Config]) -> None:
-        """Train these and show the results; test accuracies only if all finish."""
-        words, runs = "", []
-        for config in configs:
-            how, run = WORKER.train(config, self._count)
-            if how == "failed":
-                words = run
-            elif config.num_val or how == "done":
-                runs.append(run)
-            if how == "stopped":
-                acc, epochs = 100 * run["test_acc"][-1], len(run["test_acc"])
-                words = f"Stopped after {epochs} epochs, at {acc:.1f} %"
-            if how != "done":
-                break
-        if not configs[0].num_val:
-            finished = len(runs) == len(configs)
-            runs = [run | {"revealed": len(self.tries)} for run in runs if finished]
-        for run in runs:
-            record_run(run)
-            self._keep(run)
-        self._ready(words)
-
-    def _count(self) -> None:
-        self.progress.value += 1
-
-    # What is shown
-
-    def _rows(self) -> list[tuple]:
-        """The accuracy, half interval, description and command of each try."""
-        rows = []
-        for i, (config, runs) in enumerate(self.tries.items(), 1):
-            mixes = [f"{name}{alpha:g}" for name, alpha in _alphas(config).items()]
-            acc, half, words = _measured(runs.values())
-            line = f"{i}: {'+'.join([config.policy, *mixes])}: {words}"
-            rows.append((acc, half, line, command(config, sorted(runs))))
-        return rows
+    def _sheet(self):
+        seen, words = super()._sheet(), "held-out accuracy, %"
+        return sheet.stacked(seen, draw.intervals(self.tries, words, seen.width))
 
     @property
     def text(self) -> str:
         """What is printed under the chart, and stored with the page."""
-        lines = [f"{line}\n{command}" for *_, line, command in self._rows()]
+        lines = [f"{words}\n{line}" for *_, words, line in self.tries]
         lines.append(f"Tries on the same {NUM_VAL:,} held-out images: {len(lines)}")
-        if self.revealed:
-            of = "{policy}, one of {revealed}".format_map(self.revealed[0])
-            words = f"Test images, revealed for {of}: {_measured(self.revealed)[2]}"
-            lines.append(f"{words}. Do not choose by them again")
+        if run := self.revealed:
+            words = f"{options(run)}, one of {run['revealed']}: {measured(run)[2]}"
+            lines.append(f"Test images, revealed for {words}. Do not choose by them")
         return "\n".join(lines)
 
-    def _ready(self, words: str = "") -> None:
-        """Show the tries, and words; then wait for a click."""
-        self._words, self._chart = html.escape(words), _chart(self._rows())
-        self._redraw()
-        for name, button in self.buttons.items():
-            button.disabled = name == "Stop"
-        self.buttons["Reveal test, once"].disabled = not self.tries or bool(
-            self.revealed
-        )
+    note = text
 
-    def _redraw(self, _=None) -> None:
-        seen, chart = sheet.contact_sheet(self._images(), 10, 64), self._chart
-        image = Image.new("RGB", (seen.width, seen.height + chart.height), "white")
-        image.paste(seen)
-        image.paste(chart, (0, seen.height))
-        self.jpeg = sheet.jpeg(image)
-        self._output.value = (
-            f'<p role="alert" style="color: {sheet.FRAME}">{self._words}</p>'
-            f'<img class="d2lext-bench" style="max-width: 100%" alt="What the net sees '
-            f'with {self.config.policy}, and a chart of the tries" '
-            f'src="data:image/jpeg;base64,{self.jpeg}"><pre style="white-space: '
-            f'pre-wrap">{html.escape(self.text)}</pre>'
-        )
-
-    def _images(self) -> list[Image.Image]:
-        """Training images as the net sees them; half each with two ways of mixing."""
-        config = self.config
-        alphas = _alphas(config)
-        with seeded(0):
-            X = augmentations(config.policy)(self._X[:20].permute(0, 3, 1, 2))
-            parts = list(batch.to_float(X).chunk(len(alphas) or 1))
-            for i, (name, alpha) in enumerate(alphas.items()):
-                labels = self._y[: len(parts[i])]
-                parts[i] = MIXES[name](parts[i], labels, alpha, per_example=True)[0]
-        return [expect.image(img) for img in torch.cat(parts)]
-
-
-def _chart(rows: list[tuple]) -> Image.Image:
-    """A chart of each try's held-out accuracy and interval."""
-    figure = Figure((7.06, 0.8 + 0.4 * len(rows)), 100, layout="constrained")
-    ax = figure.subplots()
-    for i, (acc, half, *_) in enumerate(rows):
-        ax.errorbar(acc, i, xerr=half, fmt="oC0", capsize=3)
-    lines = ["\n".join(line.rsplit(": ", 1)) for *_, line, _ in rows]
-    ax.set_yticks(range(len(rows)), lines, fontsize=8)
-    ax.set(xlabel="held-out accuracy, %", ylim=(max(1, len(rows)) - 0.5, -0.5))
-    figure.savefig(buffer := io.BytesIO())
-    return Image.open(buffer).convert("RGB")
+    def _show(self, alert: str = "") -> None:
+        super()._show(alert)
+        busy = self._job is not None and not self._job.done()
+        self.train.disabled, self.stop.disabled = busy, not busy
+        self.reveal.disabled = bool(busy or self.revealed or self.code not in self.runs)

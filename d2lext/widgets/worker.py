@@ -1,70 +1,58 @@
 """Train in a process that is kept warm, so that it imports torch only once."""
 
-import contextlib
-import dataclasses
+import functools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 
-from d2lext.runs import VARIABLE, curves
+from d2lext.runs import VARIABLE, runs_file
 from d2lext.train import Config, train
 
 SPAWN = multiprocessing.get_context("spawn")
+# Shared with the process: whether to stop, and the epochs that it has trained.
+STOP, EPOCHS = SPAWN.Value("b", lock=False), SPAWN.Value("i", lock=False)
 
 
-def _work(pipe, stop) -> None:
-    """In the worker: train each setting that arrives, until the kernel exits."""
-    os.environ[VARIABLE] = ""  # the kernel keeps the runs
-    # The kernel's interrupt arrives here, too.
-    signal.signal(signal.SIGINT, lambda *_: setattr(stop, "value", True))
-    points = []
+def submit(config: Config, mark: dict) -> Future:
+    """Train on the sample; the result is the run, recorded with this mark."""
+    STOP.value, work = False, (_work, config, mark, str(runs_file() or ""))
+    try:
+        return _pool().submit(*work)
+    except BrokenExecutor:  # the process has died
+        _pool.cache_clear()
+        return _pool().submit(*work)
 
+
+def stop(*_) -> None:
+    """Stop after the current epoch."""
+    STOP.value = True
+
+
+@functools.cache
+def _pool() -> ProcessPoolExecutor:
+    """The process that all benches share; it starts when needed."""
+    return ProcessPoolExecutor(1, SPAWN, _begin, (STOP, EPOCHS))
+
+
+def _begin(*shared) -> None:
+    global STOP, EPOCHS
+    STOP, EPOCHS = shared
+    signal.signal(signal.SIGINT, stop)  # the kernel's interrupt arrives here, too
+    threading.Thread(target=_end_with_kernel, daemon=True).start()
+
+
+def _end_with_kernel() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)  # a pool's process would wait for work forever
+
+
+def _work(config: Config, mark: dict, file: str) -> dict:
     def watch(point) -> None:
-        points.append(point)
-        pipe.send(("epoch", None))
-        if stop.value:
-            raise KeyboardInterrupt
+        EPOCHS.value = round(point.epoch)
+        if STOP.value and EPOCHS.value < config.epochs:
+            raise InterruptedError(f"stopped after epoch {EPOCHS.value}: {point}")
 
-    with contextlib.suppress(EOFError, OSError):
-        while config := pipe.recv():
-            points.clear()
-            try:
-                pipe.send(("done", train(config, root="sample", watch=watch).run))
-            except KeyboardInterrupt:
-                run = {"data": "sample"} | curves(points) | dataclasses.asdict(config)
-                pipe.send(("stopped", run))
-            except Exception as error:
-                pipe.send(("failed", f"{type(error).__name__}: {error}"))
-
-
-class Worker:
-    """The training process that all benches share; started when needed, then kept."""
-
-    def __init__(self) -> None:
-        self.process, self._turn = None, threading.Lock()
-        self.stop = SPAWN.Value("b", False, lock=False)  # after the current epoch
-
-    def train(self, config: Config, watch: Callable[[], None]) -> tuple:
-        """Return ("done" or "stopped", run) or ("failed", words); watch each epoch."""
-        with self._turn:
-            if self.process is None or not self.process.is_alive():
-                self._pipe, end = SPAWN.Pipe()
-                args = (end, self.stop)
-                self.process = SPAWN.Process(target=_work, args=args, daemon=True)
-                self.process.start()
-                end.close()
-            self.stop.value = False
-            try:
-                self._pipe.send(config)
-                while (message := self._pipe.recv())[0] == "epoch":
-                    watch()
-                return message
-            except (EOFError, OSError):
-                self.process.join(5)
-                words = f"the training process ended, code {self.process.exitcode}"
-                return "failed", f"{words}; the next try starts a new one"
-
-
-WORKER = Worker()
+    EPOCHS.value, os.environ[VARIABLE] = 0, file
+    return train(config, root="sample", watch=watch, mark=mark).run

@@ -190,15 +190,15 @@ def test_the_bench_by_keyboard_alone(browser, server, tmp_path) -> None:
     with opened(browser, server, tmp_path / "bench.ipynb") as lesson:
         lesson.run_all()
         cell, page = lesson.cell("bench"), lesson.page
-        image, said = cell.locator("img.d2lext-bench"), cell.locator("pre").last
+        image, said = cell.locator("img.d2lext-sheet"), cell.locator(".d2lext-note")
         assert natural_width(image) > 0
         cell.get_by_role("checkbox", name="crop").focus()
         page.keyboard.press("Space")
-        expect(image).to_have_attribute("alt", re.compile("flip.crop,"))
+        expect(image).to_have_attribute("alt", re.compile("flip.crop "))
         page.keyboard.press("Tab")
         page.keyboard.press("ArrowLeft")
-        expect(image).to_have_attribute("alt", re.compile("flip.crop3,"))
+        expect(image).to_have_attribute("alt", re.compile("flip.crop3 "))
         cell.get_by_role("button", name="Train").focus()
         page.keyboard.press("Enter")
-        expect(said).to_contain_text("1: flip+crop3:")
+        expect(said).to_contain_text("--policy flip+crop3")
         assert not lesson.problems
