@@ -9,6 +9,9 @@ from hypothesis import settings
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+# For what fixtures of a module start, before that of a test below.
+os.environ |= {"D2LEXT_CIFAR10": "sample", "D2LEXT_RUNS": ""}
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -27,4 +30,5 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test trains on the sample, and records its runs in a file of its own."""
     monkeypatch.setenv("D2LEXT_CIFAR10", "sample")
+    monkeypatch.delenv("D2LEXT_ANSWERS", raising=False)
     monkeypatch.setenv("D2LEXT_RUNS", str(tmp_path / "runs.jsonl"))

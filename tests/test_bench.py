@@ -1,6 +1,7 @@
 """The policy bench, with its real process: each test trains for seconds."""
 
 import base64
+import gc
 import io
 import json
 import multiprocessing
@@ -42,6 +43,7 @@ def click(bench, name: str) -> None:
 
 def process() -> multiprocessing.Process:
     """The process that trains."""
+    gc.collect()  # loaders of other tests may still have workers
     (child,) = multiprocessing.active_children()
     return child
 

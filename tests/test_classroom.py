@@ -27,7 +27,8 @@ def course(tmp_path_factory) -> Iterator[Path]:
     images = shutil.ignore_patterns("cifar-10-*", "runs.jsonl", "train", "test")
     shutil.copytree(ROOT / "data", root / "data", ignore=images)
     for name in ("d2lext", "notebooks"):
-        shutil.copytree(ROOT / name, root / name)
+        ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+        shutil.copytree(ROOT / name, root / name, ignore=ignore)
     for path in [root, *root.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     may_write = "import os, sys; sys.exit(os.access(sys.argv[1], os.W_OK))"

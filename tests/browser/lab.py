@@ -86,7 +86,10 @@ def jupyterlab(root: Path, home: Path) -> Iterator[dict[str, str]]:
         yield json.loads(info.read_text())
     finally:
         server.terminate()
-        server.wait(TIMEOUT_S)
+        try:
+            server.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 class Lesson:

@@ -64,7 +64,7 @@ def test_lesson_01_and_an_exercise_answered_wrong_then_right(lesson_01: Lesson) 
     check = lesson_01.cell("check-1-1").locator(OUTPUT)
     expect(check).to_have_text("1.1: not answered yet.")
     for source, words in (
-        ("return X.flip(2)", "1.1: not yet: your function reverses the rows"),
+        ("return X.flip(2)", "1.1: not yet: your function reverses the images"),
         ("return X[:, :, ::-1]", "1.1: not yet: your function raised"),
         ("return X[..., list(range(X.shape[-1]))[::-1]]", "1.1: right: "),
     ):
@@ -107,7 +107,7 @@ def test_other_lessons_run(browser, server, path: Path) -> None:
 
 def move_everything(explorer: Explorer) -> None:
     """Each handle to an end, by the keyboard, and each menu."""
-    start = explorer.code.inner_text()
+    start, image = explorer.code.inner_text(), explorer.src()
     for control in explorer.cell.locator(
         "[role=slider], .widget-dropdown select"
     ).all():
@@ -119,11 +119,14 @@ def move_everything(explorer: Explorer) -> None:
         else:
             control.select_option(index=control.locator("option").count() - 1)
         expect(explorer.code).not_to_have_text(start)
+        expect(explorer.image).not_to_have_attribute("src", image)
+        expect(explorer.cell.get_by_role("alert")).to_have_count(0)
         explorer.click("Reset")
         expect(explorer.code).to_have_text(start)
 
 
 def test_an_explorer_by_keys_and_mouse(lesson_01: Lesson) -> None:
+    lesson_01.run("explore-left-right")
     flip, page = Explorer(lesson_01.cell("explore-left-right")), lesson_01.page
     slider, seed = (flip.cell.get_by_role(r) for r in ("slider", "spinbutton"))
     readout, before = flip.cell.locator(".widget-readout"), flip.src()
@@ -153,6 +156,7 @@ def test_an_explorer_by_keys_and_mouse(lesson_01: Lesson) -> None:
 
 def test_uploads(lesson_01: Lesson) -> None:
     """JupyterLab's own limit is 10 MB; beyond it a connection breaks silently."""
+    lesson_01.run("explore-left-right")
     flip = Explorer(lesson_01.cell("explore-left-right"))
     alert, before = flip.cell.get_by_role("alert"), flip.src()
 
