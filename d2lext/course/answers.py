@@ -275,12 +275,12 @@ def _here() -> Path:
 def main(argv: list[str] | None = None) -> int:
     print_any_name()
     what = {"save": save, "restore": restore, "update": update, "student": student}
-    parser = argparse.ArgumentParser("d2lext answers")
+    parser = argparse.ArgumentParser("d2lext answers", description=__doc__)
     parser.add_argument("what", choices=what)
     try:
         print("\n".join(what[parser.parse_args(argv).what](_here())))
     except (ValueError, OSError) as error:
-        how = "; set D2LEXT_ANSWERS to another folder, such as one of your own"
+        how = "; use a copy of notebooks/, or set D2LEXT_ANSWERS to another folder"
         also = how if isinstance(error, OSError) else ""
         print(f"answers: {error}{also}", file=sys.stderr)
         return 1

@@ -136,7 +136,7 @@ class Bench(Explorer):
 
     def _keep(self, run: dict) -> None:
         """Add a run, unless it was stopped, or differs in what no control sets."""
-        with contextlib.suppress(KeyError, TypeError, ValueError):  # of another kind
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
             made = replace(self._base, **{n: run[n] for n in (*SET, "seed")})
             run = run | {"widths": tuple(run["widths"])}  # JSON has lists
             finished = len(run["test_acc"]) == run["epochs"] and "weight" not in run

@@ -51,7 +51,7 @@ def _end_with_kernel() -> None:
 def _work(config: Config, mark: dict, file: str) -> dict:
     def watch(point) -> None:
         EPOCHS.value = round(point.epoch)
-        if STOP.value and EPOCHS.value < config.epochs:
+        if STOP.value and not mark and EPOCHS.value < config.epochs:
             raise InterruptedError(f"stopped after epoch {EPOCHS.value}: {point}")
 
     EPOCHS.value, os.environ[VARIABLE] = 0, file

@@ -12,8 +12,8 @@ WORDS = {
     "unstable": "two calls with the same seed hold out different images. Draw with a "
     "generator that you seed with this seed.",
     "seed": "different seeds hold out the same images. Draw with the seed.",
-    "uneven": "some images, or some pairs, are held out too often. Draw each image of "
-    "a class separately, and make all equally likely.",
+    "uneven": "some images, or some pairs, are held out too often. Draw each image "
+    "separately, with one generator for all classes, and make all equally likely.",
 }
 SEEDS = 400
 
