@@ -109,7 +109,7 @@ class Bench(Explorer):
         self.stop = button("Stop", worker.stop)
         self.reveal = button("Reveal test, once", self._reveal)
         self.progress = widgets.IntProgress(max=base.epochs)
-        controls, first = {}, {"grid_column": "1"}  # where a row begins
+        controls, first = {}, {"grid_area": "auto / 1"}  # ipywidgets undoes grid_column
         for part, numbers in CONTROLS.items():
             on = part == "flip"
             controls[part] = widgets.Checkbox(on, description=part, layout=first)
@@ -117,7 +117,7 @@ class Bench(Explorer):
         super().__init__(look, None, controls, num_rows=2, num_cols=10, tile=64, seed=0)
         *controls, row, output = self.children
         row.children += (self.train, self.stop, self.reveal, self.progress)
-        columns = {"grid_template_columns": "repeat(auto-fill, 320px)"}
+        columns = {"grid_template_columns": "repeat(auto-fill, 400px)"}
         self.children = [widgets.GridBox(controls, layout=columns), row, output]
 
     @property

@@ -198,6 +198,8 @@ def test_the_bench_by_keyboard_alone(browser, server, tmp_path) -> None:
         cell, page = lesson.cell("bench"), lesson.page
         image, said = cell.locator("img.d2lext-sheet"), cell.locator(".d2lext-note")
         assert natural_width(image) > 0
+        switches = cell.get_by_role("checkbox").all()
+        assert len({switch.bounding_box()["x"] for switch in switches}) == 1  # rows
         cell.get_by_role("checkbox", name="crop").focus()
         page.keyboard.press("Space")
         expect(image).to_have_attribute("alt", re.compile("flip.crop "))
