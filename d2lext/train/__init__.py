@@ -40,11 +40,12 @@ from d2lext.train import checkpoints, processes
 from d2lext.train.muon import Muon
 
 NETS, OPTIMIZERS = ("small", "resnet18"), ("adamw", "muon")
-# The first chosen on held-out images (--num-val 5000), the second not measured.
-_QUICK = {"policy": ["alternate+crop1"], "epochs": 7, "widths": [32, 96, 96]}
-_LARGE = {"epochs": 10, "widths": [64, 256, 256], "batch_size": 1000, "lr": 1e-2}
-_LARGE["policy"] = ["alternate+crop2"]
-PRESETS = {"laptop": _QUICK | {"optimizer": "muon"}, "gpu": _QUICK | _LARGE}
+_LAPTOP = {"policy": ["alternate+crop1"], "epochs": 7, "widths": [32, 96, 96]}
+_GPU = {"policy": ["alternate+crop2"], "epochs": 10, "widths": [64, 256, 256]}
+PRESETS = {  # the first chosen on held-out images, the second not measured
+    "laptop": _LAPTOP | {"optimizer": "muon"},
+    "gpu": _GPU | {"batch_size": 1000, "lr": 1e-2},
+}
 TEST_BATCH = 250
 PLAIN = 10_000  # training images for the final evaluation
 SEVERAL = ("policy", "mixup_alpha", "cutmix_alpha", "seed")  # take several values
