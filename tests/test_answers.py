@@ -146,6 +146,7 @@ def test_nothing_saved_is_lost_by_saving_again(course, path) -> None:
         assert save(course)[0] == words
         kept = json.loads((course / "answers/answers.json").read_text())
         assert kept["answers"]["1.1"]["source"] == second
+        assert kept["answers"]["1.1"]["earlier"] == [{"source": MINE}]
 
 
 @pytest.mark.parametrize("name", ["answers/answers.json", "notebooks/02_b.ipynb"])

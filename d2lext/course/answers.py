@@ -149,7 +149,8 @@ def save(root: Path = ROOT) -> list[str]:
         if is_stub(found["source"]) and not is_stub(old["source"]):
             lines.append(f"{id}: untouched in {exercise.lesson}; kept the saved answer")
         else:
-            answers[id] = found
+            before = [{"source": old["source"]}] * (old["source"] != found["source"])
+            answers[id] = found | {"earlier": old.get("earlier", []) + before}
             lines.append(f"{id}: {_state(found)}")
     _write(file, json.dumps({"answers": answers}, indent=1) + "\n")
     return lines
@@ -281,7 +282,6 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(what[parser.parse_args(argv).what](_here())))
     except (ValueError, OSError) as error:
         how = "; use a copy of notebooks/, or set D2LEXT_ANSWERS to another folder"
-        also = how if isinstance(error, OSError) else ""
-        print(f"answers: {error}{also}", file=sys.stderr)
+        print(f"answers: {error}{how * isinstance(error, OSError)}", file=sys.stderr)
         return 1
     return 0
