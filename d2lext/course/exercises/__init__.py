@@ -40,7 +40,7 @@ ANY = {
     "shape": "the result should have shape {wanted}; got {got}.",
     "raised": "your function raised {error}. It was called with {called}.",
     "written": "your function changed its input. Work on a copy, or on new tensors.",
-    "slow": "your function took longer than {limit:.0f} s. Restart the kernel.",
+    "slow": "your function took over {limit:.0f} s. Restart the kernel if it is slow.",
     "range": "the indices should lie from 0 to {last}; yours run from {found}.",
     "other": "the values are wrong. Work out a small example by hand and compare.",
     "together": "all images share one draw. Draw for each image.",
