@@ -9,6 +9,7 @@ import contextlib
 import functools
 import inspect
 import math
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -22,6 +23,7 @@ from torchvision.tv_tensors import TVTensor
 import d2lext
 from d2lext import expect
 
+AT_ONCE = 2**21
 PADDINGS = ("constant", "edge", "reflect", "symmetric")
 
 # Helpers
@@ -99,6 +101,19 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
+def in_parts(step, x, params, images: torch.Tensor) -> torch.Tensor:
+    """step(x, params), for AT_ONCE pixels at a time, so that their memory is reused.
+
+    x: images, or indices of images (n,).
+    images: a tensor (m, c, height, width) that tells size and device.
+    """
+    n = AT_ONCE // math.prod(images.shape[2:]) or 1
+    if images.device.type != "cpu" or len(x) <= n:
+        return step(x, params)
+    cuts = [operator.itemgetter(slice(k, k + n)) for k in range(0, len(x), n)]
+    return torch.cat([step(cut(x), tree_map(cut, params)) for cut in cuts])
+
+
 def draw_boxes(n, area, scale, ratio, generator=None) -> tuple:
     """Ten boxes for each of n images: two sides, int64 (10, n) each.
 
@@ -165,9 +180,9 @@ class Transform:
             expect.colors(X)
         params = self.draw(len(X), *X.shape[2:], expect.generator(generator))
         with full_precision(X.device):
-            if not isinstance(X, TVTensor):
-                return self.apply(X, params)
-            return self.apply(X.as_subclass(torch.Tensor), params).as_subclass(type(X))
+            plain = X.as_subclass(torch.Tensor) if isinstance(X, TVTensor) else X
+            done = in_parts(self.apply, plain, params, plain)
+            return done if plain is X else done.as_subclass(type(X))
 
     def keep(self, X: torch.Tensor) -> torch.Tensor:
         """Return what a data set should keep in memory, made from all its images."""

@@ -4,6 +4,7 @@ Edit the lesson, then run `python -m tools.collect`.
 """
 
 # fmt: off
+import functools
 import math
 
 import torch
@@ -264,5 +265,6 @@ class BatchDataset(Dataset):
         i = torch.as_tensor(indices, device="cpu")
         params = self.transform.draw_for(i, self.epoch, *self.sides)
         with augment.full_precision(self.kept.device):
-            X = self.transform.take(self.kept, i, params)
+            take = functools.partial(self.transform.take, self.kept)
+            X = augment.in_parts(take, i, params, self.kept)
         return to_float(X), pick(self.y, i)

@@ -282,8 +282,8 @@ def test_a_call_returns_a_new_batch_and_is_reproducible(aug, dtype, n, seed):
 
 
 @pytest.mark.parametrize("aug", ALL)
-def test_surroundings_change_nothing(aug):
-    """Autocast, other defaults, compilation, or being written as code."""
+def test_surroundings_change_nothing(aug, monkeypatch):
+    """Autocast, other defaults, compilation, being written as code, or in parts."""
     X, data = images(24, 16, 16, dtype=torch.uint8), aug.dataset(*stored(24, 16, 16))
     given = X if aug in POLICIES else batch.to_float(X)
 
@@ -297,6 +297,9 @@ def test_surroundings_change_nothing(aug):
     assert repr(again) == repr(aug) and torch.equal(again(X, seeded()), plain[1])
     with torch.autocast("cpu", torch.bfloat16):
         assert all(map(torch.equal, results(), plain))
+    with monkeypatch.context() as patch:
+        patch.setattr(augment, "AT_ONCE", 5 * 16 * 16)
+        torch.testing.assert_close(results(), plain, rtol=0, atol=1e-6)
     with other_defaults():
         assert all(map(torch.equal, results(), plain))
     torch._dynamo.reset()
