@@ -7,18 +7,31 @@ sets all singular values near 1, and every direction moves equally far.
 
 import torch
 
+from d2lext.multi_gpu import bf16_is_fast
 
-def orthogonal(G: torch.Tensor, steps: int = 3) -> torch.Tensor:
-    """G (m, n) with its singular values moved to about 1: Newton-Schulz iterations."""
+
+def orthogonal(G: torch.Tensor, steps: int = 3, half: bool = False) -> torch.Tensor:
+    """G (m, n) with its singular values moved to about 1: Newton-Schulz iterations.
+
+    half: multiply by G in bfloat16, as Jordan does; enough for about three steps.
+    """
     X = (G.mT if len(G) > G.shape[1] else G) / (G.norm() + 1e-7)
-    A = X @ X.mT  # every step is a polynomial in A, which is small, times X
-    P = torch.eye(len(A), dtype=A.dtype, device=A.device)
-    for _ in range(steps):  # s -> 3.4445 s - 4.775 s^3 + 2.0315 s^5, for each value s
-        Q = torch.addmm(A, A, A, beta=-4.7750, alpha=2.0315)
-        Q.diagonal().add_(3.4445)
-        P, A = Q @ P, Q @ A @ Q
-    X = P @ X
+    X = X.bfloat16() if half else X
+    A = (X @ X.mT).float()  # a step is a polynomial in A, which is small, times X
+    P = Q = _step(A)
+    for _ in range(steps - 1):
+        A = Q @ A @ Q
+        Q = _step(A)
+        P = Q @ P
+    X = (P.to(X.dtype) @ X).float()
     return X.mT if len(G) > G.shape[1] else X
+
+
+def _step(A: torch.Tensor) -> torch.Tensor:
+    """What makes 3.4445 s - 4.775 s^3 + 2.0315 s^5 of every singular value s."""
+    Q = torch.addmm(A, A, A, beta=-4.7750, alpha=2.0315)
+    Q.diagonal().add_(3.4445)
+    return Q
 
 
 class Muon(torch.optim.AdamW):
@@ -46,4 +59,5 @@ class Muon(torch.optim.AdamW):
         state["mean"].mul_(momentum).add_(p.grad)
         G = p.grad.add(state["mean"], alpha=momentum).flatten(1)  # Nesterov's
         p.mul_(len(p) ** 0.5 / p.norm())
-        p.sub_(orthogonal(G).view_as(p), alpha=lr)
+        half = bf16_is_fast(p.device)
+        p.sub_(orthogonal(G, half=half).view_as(p), alpha=lr)
