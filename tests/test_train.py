@@ -5,6 +5,7 @@ import re
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ test_configs_that_cannot_be = refused(globals(), REFUSED)
 
 def test_held_out_images_are_evaluated_and_not_trained_on() -> None:
     def chosen(**fields) -> list[set[bytes]]:
-        X, _, X_test, *_ = command._choose(changed(**fields), *command._read(None))
+        X, _, X_test, *_ = command._choose(changed(**fields), *command._read(None)[:2])
         return [{x.numpy().tobytes() for x in part} for part in (X, X_test)]
 
     trained, evaluated = chosen(num_val=10)
@@ -275,10 +276,23 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path, capsys) -> N
 # The command
 
 
-def test_results_collect_runs_and_skip_those_there(tmp_path, capsys) -> None:
+def test_results_collect_runs_and_skip_those_there(
+    tmp_path, monkeypatch, capsys
+) -> None:
     file = tmp_path / "new" / "results.json"
     options = [*OPTIONS, "--results", str(file), "--policy", "none", "flip"]
-    assert main([*options, "--seed", "0"]) == 0
+    reads = []
+
+    def read(*args):
+        reads.append(args)
+        time.sleep(2)
+        return read_cifar10(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "read_cifar10", read)
+        assert main([*options, "--seed", "0"]) == 0
+    assert len(reads) == 2  # once for both runs, and it counts in each one's time
+    assert all(run["wall_seconds"] > 4 + run["seconds"] for run in runs(file))
     assert main([*options, "--seed", "0", "1"]) == 0
     assert f"already in {file}: 2 of 4 runs" in capsys.readouterr().out
     done = [(run["policy"], run["seed"]) for run in runs(file)]

@@ -120,7 +120,7 @@ def train(
     recorded, even an interrupted one.
 
     device: default: the first GPU, else the CPU.
-    root: as for `read_cifar10`.
+    root: as for `read_cifar10`, or `Halves` that were read.
     checkpoint: a file for the state after each epoch; resume: start from it, if any.
     watch: called with the `Point` at the end of each epoch.
     data: X uint8 (n, 32, 32, 3), y int64 (n,), and the same for testing.
@@ -132,6 +132,7 @@ def train(
     """
     start = time.perf_counter()
     device = torch.device(device or try_all_gpus()[0])
+    start -= root.seconds if isinstance(root, Halves) else 0.0
     X, y, X_test, y_test, about = processes.everywhere(_data, config, root, data)
     settings = dataclasses.asdict(config) | about
     settings["processes"] = len(processes.gather(None))
@@ -186,21 +187,32 @@ def train(
 # Data
 
 
-def _read(root) -> tuple[Images, Images]:
-    """Training and test images; the sample only if no folder was named."""
+class Halves(NamedTuple):
+    """Training and test images, and how long it took to read them."""
+
+    train: Images
+    test: Images
+    seconds: float
+
+
+def _read(root) -> Halves:
+    """The images below `root`; the sample only if no folder was named."""
+    if isinstance(root, Halves):
+        return root
+    start = time.perf_counter()
     train, test = (read_cifar10(is_train, root) for is_train in (True, False))
     if train.source.kind == "sample" and train.source.detail:
         raise ValueError(
             f"root: {train.source.detail}; name another folder with --root or the "
             "variable D2LEXT_CIFAR10, or the bundled sample by the word sample"
         )
-    return train, test
+    return Halves(train, test, time.perf_counter() - start)
 
 
 def _data(config: Config, root, data):
     """X, y, X_test, y_test, and a description of them, ready for JSON."""
     if data is None:
-        *data, about = _choose(config, *_read(root))
+        *data, about = _choose(config, *_read(root)[:2])
     else:
         counts = {"train_images": len(data[1]), "test_images": len(data[3])}
         about = {"data": "given", **counts}
@@ -265,8 +277,11 @@ def _make_trainer(config: Config, net: nn.Module) -> torch.optim.Optimizer:
         kind, filters = Muon, [p for p in weights if p.ndim == 4]
         groups[0]["params"] = [p for p in weights if p.ndim == 2]
         groups.append({"params": filters, "lr": 10 * config.lr, "momentum": 0.6})
-    fused = weights[0].device.type != "mps"
-    return kind(groups, config.lr, weight_decay=config.weight_decay, fused=fused)
+    how = {
+        "weight_decay": config.weight_decay,
+        "fused": weights[0].device.type != "mps",
+    }
+    return kind(groups, config.lr, **how)
 
 
 def _make_scheduler(config: Config, trainer, steps: int):
@@ -400,18 +415,18 @@ def _run_all(args: argparse.Namespace, device: torch.device, command: str) -> No
         raise ValueError("--resume: needs --checkpoint, the file to resume from")
     processes.agree(vars(args) | {"root": None})  # each may keep its data elsewhere
     halves = processes.everywhere(_read, args.root)
-    _say("\n".join(f"data: {half.source}" for half in halves))
+    _say("\n".join(f"data: {half.source}" for half in halves[:2]))
     results, left = None, {"done": 0, "busy": 0}
     if args.results:
         keys = [field.name for field in dataclasses.fields(Config)]
         keys += ["data", "train_images", "test_images"]
         results = processes.first(Results, args.results, command, keys)
     for config in configs:
-        about = processes.everywhere(_choose, config, *halves)[-1]
+        about = processes.everywhere(_choose, config, *halves[:2])[-1]
         wanted = dataclasses.asdict(config) | about
         claim = processes.first(results.claim, wanted) if results else "free"
         if claim == "free":
-            _run_one(config, args, device, results)
+            _run_one(config, args, device, results, halves)
         else:
             left[claim] += 1
     told = {"done": "already in", "busy": "left to another command that writes"}
@@ -420,14 +435,14 @@ def _run_all(args: argparse.Namespace, device: torch.device, command: str) -> No
             _say(f"{words} {args.results}: {left[claim]} of {len(configs)} runs")
 
 
-def _run_one(config: Config, args, device: torch.device, results: Results | None):
+def _run_one(config: Config, args, device, results: Results | None, halves: Halves):
     def watch(point: Point) -> None:
         epoch = f"epoch {point.epoch:.0f}/{config.epochs}"
         name = f"{config.policy}, seed {config.seed}, {epoch}"
         _say(f"{name}: {point}, {point.seconds:.1f} s")
 
     try:
-        how = (device, args.root, args.checkpoint, args.resume, watch)
+        how = (device, halves, args.checkpoint, args.resume, watch)
         run = train(config, *how).run
         if results and not processes.rank():
             results.add(run)
