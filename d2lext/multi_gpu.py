@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Sampler, get_worker_info
 
 from d2lext import draw, expect
-from d2lext.runs import curves, describe, record_run, usable_cores
+from d2lext.runs import curves, describe, record_run
+from d2lext.threads import on_free_cores
 
 
 # 07_multi_gpu.ipynb: save-devices
@@ -221,8 +222,9 @@ def _means(steps, epoch, device, sync):
 # 07_multi_gpu.ipynb: save-set-epoch
 def _set_epoch(data_iter, epoch):
     """Pass the epoch to samplers and data sets, nested ones included."""
-    for name in ("sampler", "batch_sampler", "dataset"):
-        part = getattr(data_iter, name, None)
+    names = ("sampler", "batch_sampler", "dataset")
+    parts = [getattr(data_iter, name, None) for name in names]
+    for part in [*parts, *getattr(data_iter, "datasets", ())]:
         if part is not None:
             getattr(part, "set_epoch", lambda epoch: None)(epoch)
             _set_epoch(part, epoch)
@@ -238,12 +240,12 @@ def train_epochs(
     scheduler: stepped after every batch; first: the first epoch, counted from 0.
     train_batch: does one step, called like `train_batch_ch13`; amp, sync: as there.
     """
-    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     device = expect.devices(devices)[0]
     num_batches = len(expect.not_empty("train_iter", train_iter))
     expect.not_empty("test_iter", test_iter)
     marks = {math.ceil(num_batches * k / 5) for k in (1, 2, 3, 4, 5)}
     step = train_batch if sync else functools.partial(train_batch, sync=False)
+    step = on_free_cores(step, device)
     examples, seconds, start = 0, 0.0, time.perf_counter()
     for epoch in range(first, expect.integer("num_epochs", num_epochs)):
         _set_epoch(train_iter, epoch)

@@ -11,7 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Subset,
+    TensorDataset,
+)
 
 import d2lext
 from d2lext import multi_gpu
@@ -243,9 +249,8 @@ def test_all_who_draw_hear_which_epoch_begins() -> None:
             self.epoch = epoch
 
     inner, sampler = Told(make_iter().dataset), Told(range(20))
-    loader = DataLoader(
-        Subset(inner, range(20)), batch_sampler=BatchSampler(sampler, 4, False)
-    )
+    both = ConcatDataset([Subset(inner, range(10)), inner])
+    loader = DataLoader(both, batch_sampler=BatchSampler(sampler, 4, False))
     train(data=loader, epochs=3)
     assert inner.epoch == sampler.epoch == 2
 
