@@ -134,7 +134,7 @@ def calibration_bins(pred, y, num_bins=15):
     pred: (n, classes), before softmax.
     y: n class indices.
     """
-    expect.indices("y", y, len(pred))
+    expect.indices("y", y, len(expect.logits("pred", pred)))
     confidence, guess = pred.detach().cpu().double().softmax(1).max(1)
     i = (confidence * num_bins).ceil().long().clamp(1, num_bins) - 1
     rows = [torch.ones_like(confidence), confidence, (guess == y.cpu()).double()]
@@ -194,7 +194,8 @@ class AdditiveMarginHead(nn.Module):
 
     def __init__(self, num_features, num_classes, scale=30.0, margin=0.35):
         super().__init__()
-        self.scale, self.margin = scale, margin
+        self.scale = expect.number("scale", scale)
+        self.margin = expect.number("margin", margin)
         weight = torch.empty(num_classes, num_features)
         self.weight = nn.Parameter(nn.init.xavier_uniform_(weight))
 

@@ -245,7 +245,8 @@ mixup_criterion(F.cross_entropy, SOFT, Y, Y, X)      | lam: .*got shape .6, 3, 8
 FocalLoss(X)                                         | gamma: expected a finite
 FocalLoss(2, "all")                                  | reduction: expected mean
 FocalLoss()(SOFT, SOFT)                              | y: expected class indices
-calibration_bins(SOFT, SOFT)                         | y: expected class indices
+calibration_bins(SOFT, Y)                            | pred: .*before softmax
+calibration_bins(SOFT / 0, Y)                        | pred: .*finite
 train_batch_mixup(NET, X, SOFT, LOSS, sgd(NET), CPU) | y: expected class indices
 """
 test_what_does_not_fit_is_named = refused(globals(), REFUSED)
