@@ -9,7 +9,6 @@ import contextlib
 import functools
 import inspect
 import math
-import operator
 from collections.abc import Sequence
 
 import torch
@@ -101,17 +100,14 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-def in_parts(step, x, params, images: torch.Tensor) -> torch.Tensor:
-    """step(x, params), for AT_ONCE pixels at a time, so that their memory is reused.
-
-    x: images, or indices of images (n,).
-    images: a tensor (m, c, height, width) that tells size and device.
-    """
-    n = AT_ONCE // math.prod(images.shape[2:]) or 1
-    if images.device.type != "cpu" or len(x) <= n:
-        return step(x, params)
-    cuts = [operator.itemgetter(slice(k, k + n)) for k in range(0, len(x), n)]
-    return torch.cat([step(cut(x), tree_map(cut, params)) for cut in cuts])
+def in_parts(step, X: torch.Tensor, params: dict) -> torch.Tensor:
+    """step(X, params), for AT_ONCE pixels at a time, so that their memory is reused."""
+    n = max(1, AT_ONCE // X[0, 0].numel())
+    if X.device.type != "cpu" or len(X) <= n:
+        return step(X, params)
+    parts = zip(X.split(n), *(p.split(n) for p in params.values()), strict=True)
+    keys = list(params)
+    return torch.cat([step(x, dict(zip(keys, p, strict=True))) for x, *p in parts])
 
 
 def draw_boxes(n, area, scale, ratio, generator=None) -> tuple:
@@ -180,9 +176,9 @@ class Transform:
             expect.colors(X)
         params = self.draw(len(X), *X.shape[2:], expect.generator(generator))
         with full_precision(X.device):
-            plain = X.as_subclass(torch.Tensor) if isinstance(X, TVTensor) else X
-            done = in_parts(self.apply, plain, params, plain)
-            return done if plain is X else done.as_subclass(type(X))
+            if not isinstance(X, TVTensor):
+                return self.apply(X, params)
+            return self.apply(X.as_subclass(torch.Tensor), params).as_subclass(type(X))
 
     def keep(self, X: torch.Tensor) -> torch.Tensor:
         """Return what a data set should keep in memory, made from all its images."""
@@ -332,7 +328,7 @@ class Normalize(Transform):
 class RandomErasing(Transform):
     """Fill a random box of each image with probability p; float32.
 
-    value: a number, or one per channel.
+    value: a number, or one per channel (for noise, PerImage with torchvision's).
     """
 
     floats = True
@@ -355,7 +351,7 @@ class RandomErasing(Transform):
     def apply(self, X, params):
         value = constant(expect.per_channel("value", self.value, X), X.device)
         large = X.device.type == "cpu" and X[0, 0].numel() >= 64 * 64
-        if large and not torch.compiler.is_compiling():
+        if large and not (X.requires_grad or torch.compiler.is_compiling()):
             X, boxes = to_float(X.clone()), torch.stack(list(params.values()), 1)
             for x, (top, left, h, w) in zip(X, boxes.tolist(), strict=True):
                 x[:, top : top + h, left : left + w] = value
@@ -394,8 +390,7 @@ class RandomChoice(Transform):
         self.transforms, self.p, n = transforms, p, len(transforms)
         self._weights = expect.chances("p", [1] * n if p is None else p, n)
         self._parts, self.size = transforms, transforms[0].size
-        self.colors = any(t.colors for t in transforms)
-        self.normalizes = any(t.normalizes for t in transforms)
+        expect.merge(self, transforms)
 
     def draw_for(self, i, epoch, height, width, generator=None):
         expect.one_size("transforms", [t.size or (height, width) for t in self._parts])
@@ -447,7 +442,7 @@ def _inverse(angle, translate, scale, shear, center) -> torch.Tensor:
 
 
 def warp(X, matrices, interpolation="nearest", fill=None) -> torch.Tensor:
-    """Warp images by matrices (n, 2, 3) from new pixels to old; keep X's dtype."""
+    """Warp images by matrices (n, 2, 3) from new pixels to old; uint8 stays uint8."""
     n = max(1, 2**17 // X[0, 0].numel())  # images that fit in a core's cache
     if interpolation == "nearest" and fill is not None and not any(fill):
         fill = None  # zeros are the default
@@ -584,7 +579,8 @@ class TrivialAugmentWide(Transform):
         return {"op": op, "magnitude": torch.where(minus, -m, m)}
 
     def apply(self, X, params):
-        X = expect.bytes_first(X, type(self).__name__).clone()
+        X = expect.bytes_first(X, type(self).__name__)
+        X = X if self.num_ops else X.clone()
         for op, m in zip(*(params[k].unbind(1) for k in params), strict=True):
             each = _OPERATIONS.values()
             steps = [functools.partial(self._step, f, op, m) for f in each]

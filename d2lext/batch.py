@@ -4,7 +4,6 @@ Edit the lesson, then run `python -m tools.collect`.
 """
 
 # fmt: off
-import functools
 import math
 
 import torch
@@ -39,7 +38,10 @@ class RandomHorizontalFlip(Transform):
         return pick(kept, i + len(kept) // 2 * params["flip"])
 
     def apply(self, X, params):
-        return self.take(self.keep(X), torch.arange(len(X), device="cpu"), params)
+        def flipped(X, params):
+            return self.take(self.keep(X), torch.arange(len(X), device="cpu"), params)
+
+        return augment.in_parts(flipped, X, params)
 
 
 class RandomVerticalFlip(RandomHorizontalFlip):
@@ -77,7 +79,6 @@ class RandomCrop(Transform):
         self.padding_mode = expect.choice("padding_mode", padding_mode, PADDINGS)
 
     def _sides(self, height, width):
-        """Return the padding (left, top, right, bottom) for images of this size."""
         left, top, right, bottom = self.padding
         if self.pad_if_needed:
             y = max(0, self.size[0] - height - top - bottom)
@@ -94,7 +95,8 @@ class RandomCrop(Transform):
         return {"top": top, "left": left}
 
     def apply(self, X, params):
-        X = TF.pad_image(X, self._sides(*X.shape[2:]), [*self.fill], self.padding_mode)
+        fill = [*expect.per_channel("fill", self.fill, X)]
+        X = TF.pad_image(X, self._sides(*X.shape[2:]), fill, self.padding_mode)
         return _cut(X, params["top"], params["left"], self.size)
 
 
@@ -206,8 +208,7 @@ class Compose(Transform):
         self.transforms = expect.in_order(chain)
         self.generator = expect.generator(generator)
         self.size = [None, *(t.size for t in chain if t.size)][-1]
-        self.colors = any(t.colors for t in chain)
-        self.normalizes = any(t.normalizes for t in chain)
+        expect.merge(self, chain)
 
     def draw_for(self, i, epoch, height, width, generator=None):
         generator, params = generator or expect.no_worker(self.generator), []
@@ -265,6 +266,5 @@ class BatchDataset(Dataset):
         i = torch.as_tensor(indices, device="cpu")
         params = self.transform.draw_for(i, self.epoch, *self.sides)
         with augment.full_precision(self.kept.device):
-            take = functools.partial(self.transform.take, self.kept)
-            X = augment.in_parts(take, i, params, self.kept)
+            X = self.transform.take(self.kept, i, params)
         return to_float(X), pick(self.y, i)

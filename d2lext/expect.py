@@ -104,7 +104,18 @@ def chances(name: str, value: object, count: int) -> tuple[float, ...]:
 
 def fill(name: str, value: object) -> tuple[float, ...]:
     """A colour to fill with: a number, or one for each channel."""
+    text = isinstance(value, str)
+    _need(not text, name, "numbers (PerImage may take words)", repr(value), TypeError)
     return numbers(name, value, (1, 2, 3, 4))
+
+
+def logits(name: str, pred: torch.Tensor) -> torch.Tensor:
+    """Finite scores (n, classes) before softmax, and not probabilities."""
+    sums = pred.detach().double().sum(1)
+    _need(sums.isfinite().all(), name, "finite logits", "NaN or infinity")
+    scores = len(pred) == 0 or pred.min() < 0 or (sums - 1).abs().max() > 1e-2
+    _need(scores, name, "logits, the net's output before softmax", "probabilities")
+    return pred
 
 
 def per_channel(name: str, values: Sequence[float], X: torch.Tensor) -> Sequence[float]:
@@ -219,6 +230,14 @@ def in_order(transforms: Sequence) -> Sequence:
                     f"{type(s).__name__} behind it"
                 )
     return transforms
+
+
+def merge(whole: object, parts: Sequence) -> None:
+    """Give a transform the demands of its parts."""
+    whole.channels = [c for c in whole.channels if all(c in t.channels for t in parts)]
+    whole.takes = next((t.takes for t in parts if t.takes), None)
+    for name in ("colors", "normalizes"):
+        setattr(whole, name, any(getattr(t, name) for t in parts))
 
 
 # Images

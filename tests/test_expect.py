@@ -52,7 +52,7 @@ numbers("arg", x, (1, 3), positive=True) | arg: expected 1 or 3 finite numbers >
     refuses (1, 0, 1), (1, -1, 1), (), [0]
 fill("arg", x) | arg: expected 1 or 2 or 3 or 4 finite numbers, got
     takes 0, 0.5, (1, 2, 3), [0.5], torch.ones(3)
-    refuses "noise", None, (), (1, NAN), INF, (1,) * 5
+    refuses None, (), (1, NAN), INF, (1,) * 5
 chances("arg", x, 2) | arg: expected numbers >= 0, and one above 0, got
     takes [1, 0], (0.5, 2)
     refuses [-1, 2], [0, 0]
