@@ -17,6 +17,8 @@ def test_singular_values_end_near_one(shape) -> None:
     X = orthogonal(G, steps=10)
     s = torch.linalg.svdvals(X)
     assert s.min() > 0.6 and s.max() < 1.3 and X.shape == shape
+    half = orthogonal(G, half=True)
+    assert half.dtype == G.dtype and abs(half - orthogonal(G)).max() < 0.05
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9")

@@ -17,13 +17,13 @@ def orthogonal(G: torch.Tensor, steps: int = 3, half: bool = False) -> torch.Ten
     """
     X = (G.mT if len(G) > G.shape[1] else G) / (G.norm() + 1e-7)
     X = X.bfloat16() if half else X
-    A = (X @ X.mT).float()  # a step is a polynomial in A, which is small, times X
+    A = (X @ X.mT).to(G.dtype)  # a step is a polynomial in A, which is small, times X
     P = Q = _step(A)
     for _ in range(steps - 1):
         A = Q @ A @ Q
         Q = _step(A)
         P = Q @ P
-    X = (P.to(X.dtype) @ X).float()
+    X = (P.to(X.dtype) @ X).to(G.dtype)
     return X.mT if len(G) > G.shape[1] else X
 
 
@@ -57,7 +57,8 @@ class Muon(torch.optim.AdamW):
         if not state:  # AdamW looks for "step" when a state is loaded
             state.update({"step": torch.zeros(()), "mean": torch.zeros_like(p)})
         state["mean"].mul_(momentum).add_(p.grad)
-        G = p.grad.add(state["mean"], alpha=momentum).flatten(1)  # Nesterov's
+        G = p.grad.add(state["mean"], alpha=momentum)  # Nesterov's
+        G = G.movedim(1, -1)  # as in memory, if channels are last: no copies
+        step = orthogonal(G.flatten(1), half=bf16_is_fast(p.device)).view(G.shape)
         p.mul_(len(p) ** 0.5 / p.norm())
-        half = bf16_is_fast(p.device)
-        p.sub_(orthogonal(G, half=half).view_as(p), alpha=lr)
+        p.sub_(step.movedim(-1, 1), alpha=lr)
