@@ -22,7 +22,7 @@ from torchvision.tv_tensors import TVTensor
 import d2lext
 from d2lext import expect
 
-AT_ONCE = 2**21
+AT_ONCE = 2**17  # pixels
 PADDINGS = ("constant", "edge", "reflect", "symmetric")
 
 # Helpers
@@ -100,14 +100,12 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-def in_parts(step, X: torch.Tensor, params: dict) -> torch.Tensor:
-    """step(X, params), for AT_ONCE pixels at a time, so that their memory is reused."""
-    n = max(1, AT_ONCE // X[0, 0].numel())
-    if X.device.type != "cpu" or len(X) <= n:
-        return step(X, params)
-    parts = zip(X.split(n), *(p.split(n) for p in params.values()), strict=True)
-    keys = list(params)
-    return torch.cat([step(x, dict(zip(keys, p, strict=True))) for x, *p in parts])
+def in_parts(step, X: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+    """step(X, *others), on as many images at once as fit in a core's cache."""
+    n = max(1, AT_ONCE // X[0, 0].numel()) if X.device.type == "cpu" else len(X)
+    parts = zip(*(t.split(n) for t in (X, *others)), strict=True)
+    done = [step(*part) for part in parts]
+    return done[0] if len(done) == 1 else torch.cat(done)
 
 
 def draw_boxes(n, area, scale, ratio, generator=None) -> tuple:
@@ -231,13 +229,10 @@ class ColorJitter(Transform):
         return params
 
     def apply(self, X, params):
-        # As many images at once as fit in a core's cache.
-        size = max(1, 2**17 // X[0, 0].numel()) if X.device.type == "cpu" else len(X)
         ones = torch.ones(len(X), dtype=torch.float32, device="cpu")
         factors = torch.stack([params.get(name, ones) for name in _KNOBS], 1)  # (n, 4)
-        parts = (t.split(size) for t in (X, params["order"], factors))
-        done = [_jitter(*part, "hue" in params) for part in zip(*parts, strict=True)]
-        return done[0] if len(done) == 1 else torch.cat(done)
+        jitter = functools.partial(_jitter, hue="hue" in params)
+        return in_parts(jitter, X, params["order"], factors)
 
 
 def _jitter(X, order, factors, hue):
@@ -443,13 +438,10 @@ def _inverse(angle, translate, scale, shear, center) -> torch.Tensor:
 
 def warp(X, matrices, interpolation="nearest", fill=None) -> torch.Tensor:
     """Warp images by matrices (n, 2, 3) from new pixels to old; uint8 stays uint8."""
-    n = max(1, 2**17 // X[0, 0].numel())  # images that fit in a core's cache
     if interpolation == "nearest" and fill is not None and not any(fill):
         fill = None  # zeros are the default
-    if len(X) <= n or X.device.type != "cpu":
-        return _warp(X, matrices, interpolation, fill)
-    parts = zip(X.split(n), matrices.split(n), strict=True)
-    return torch.cat([_warp(x, m, interpolation, fill) for x, m in parts])
+    how = {"interpolation": interpolation, "fill": fill}
+    return in_parts(functools.partial(_warp, **how), X, matrices)
 
 
 def _warp(X, matrices, interpolation, fill):

@@ -38,10 +38,11 @@ class RandomHorizontalFlip(Transform):
         return pick(kept, i + len(kept) // 2 * params["flip"])
 
     def apply(self, X, params):
-        def flipped(X, params):
-            return self.take(self.keep(X), torch.arange(len(X), device="cpu"), params)
+        def flipped(X, flip):
+            i = torch.arange(len(X), device="cpu")
+            return self.take(self.keep(X), i, {"flip": flip})
 
-        return augment.in_parts(flipped, X, params)
+        return augment.in_parts(flipped, X, params["flip"])
 
 
 class RandomVerticalFlip(RandomHorizontalFlip):

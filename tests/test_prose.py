@@ -51,6 +51,14 @@ def test_prose_says_what_the_cell_shows(lesson, slug, code, quotes):
         assert quote in said and quote in shown
 
 
+def test_a_table_in_words_is_its_record():
+    for run in content("busy.json")["runs"]:
+        assert (
+            " | ".join(map(str, run.values()))
+            in text("07_multi_gpu", "speed-finding")[0]
+        )
+
+
 def test_differences_in_words_are_those_of_tables_and_records():
     flip, everything = (
         [mean(file, policy) - mean(file, "none") for file in (SAMPLE, PHOTOGRAPHS)]

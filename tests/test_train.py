@@ -80,7 +80,9 @@ test_configs_that_cannot_be = refused(globals(), REFUSED)
 
 def test_held_out_images_are_evaluated_and_not_trained_on() -> None:
     def chosen(**fields) -> list[set[bytes]]:
-        X, _, X_test, *_ = command._choose(changed(**fields), *command._read(None)[:2])
+        X, _, X_test, *_ = command._choose(
+            changed(**fields), *command._read(None).images
+        )
         return [{x.numpy().tobytes() for x in part} for part in (X, X_test)]
 
     trained, evaluated = chosen(num_val=10)

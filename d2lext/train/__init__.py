@@ -190,8 +190,7 @@ def train(
 class Halves(NamedTuple):
     """Training and test images, and how long it took to read them."""
 
-    train: Images
-    test: Images
+    images: tuple[Images, Images]
     seconds: float
 
 
@@ -206,13 +205,13 @@ def _read(root) -> Halves:
             f"root: {train.source.detail}; name another folder with --root or the "
             "variable D2LEXT_CIFAR10, or the bundled sample by the word sample"
         )
-    return Halves(train, test, time.perf_counter() - start)
+    return Halves((train, test), time.perf_counter() - start)
 
 
 def _data(config: Config, root, data):
     """X, y, X_test, y_test, and a description of them, ready for JSON."""
     if data is None:
-        *data, about = _choose(config, *_read(root)[:2])
+        *data, about = _choose(config, *_read(root).images)
     else:
         counts = {"train_images": len(data[1]), "test_images": len(data[3])}
         about = {"data": "given", **counts}
@@ -277,11 +276,8 @@ def _make_trainer(config: Config, net: nn.Module) -> torch.optim.Optimizer:
         kind, filters = Muon, [p for p in weights if p.ndim == 4]
         groups[0]["params"] = [p for p in weights if p.ndim == 2]
         groups.append({"params": filters, "lr": 10 * config.lr, "momentum": 0.6})
-    how = {
-        "weight_decay": config.weight_decay,
-        "fused": weights[0].device.type != "mps",
-    }
-    return kind(groups, config.lr, **how)
+    fused = weights[0].device.type != "mps"
+    return kind(groups, config.lr, weight_decay=config.weight_decay, fused=fused)
 
 
 def _make_scheduler(config: Config, trainer, steps: int):
@@ -415,14 +411,14 @@ def _run_all(args: argparse.Namespace, device: torch.device, command: str) -> No
         raise ValueError("--resume: needs --checkpoint, the file to resume from")
     processes.agree(vars(args) | {"root": None})  # each may keep its data elsewhere
     halves = processes.everywhere(_read, args.root)
-    _say("\n".join(f"data: {half.source}" for half in halves[:2]))
+    _say("\n".join(f"data: {half.source}" for half in halves.images))
     results, left = None, {"done": 0, "busy": 0}
     if args.results:
         keys = [field.name for field in dataclasses.fields(Config)]
         keys += ["data", "train_images", "test_images"]
         results = processes.first(Results, args.results, command, keys)
     for config in configs:
-        about = processes.everywhere(_choose, config, *halves[:2])[-1]
+        about = processes.everywhere(_choose, config, *halves.images)[-1]
         wanted = dataclasses.asdict(config) | about
         claim = processes.first(results.claim, wanted) if results else "free"
         if claim == "free":

@@ -64,7 +64,7 @@ def main() -> None:
             f"float32, {cores} threads": (train_batch_ch13, cores, False, 2),
         }
         if not busy:
-            print(f"{'busy cores':12}" + "".join(f"{way:>24}" for way in ways))
+            print("busy cores  ", *(f"{way:>23}" for way in ways), "  ratio")
         others = [
             multiprocessing.Process(target=count_forever, daemon=True)
             for _ in range(busy)
